@@ -61,7 +61,13 @@ TAUT_API taut_status taut_comm_create_nccl(struct ncclComm *nccl, struct CUstrea
  * longer than its slot, and nothing held a NaN: else the rest is done outside the graph, and the result is there after taut_wait() or
  * taut_step_end(), so what reads it belongs behind those. Replays are counted, error feedback goes on, and an error on any rank is told as ever; the
  * error on the aggregate is not sampled. While graphs may be launched the communicator, the buffers and the layers stay; a new codec, scale or state
- * is TAUT_E_STATE. Never run on a GPU so far. */
+ * is TAUT_E_STATE.
+ *
+ * NCCL wants all ranks to make their operations in the same order, and a graph's are made by its launch. So when one is launched, other layers that are not
+ * small are not under way (TAUT_E_STATE from taut_graph_launched(), where they were started outside of graphs); and of a graph whose payloads have no
+ * known length the layers are waited for before another graph is launched. Drop graphs (cudaGraphExecDestroy, and the cudaGraph_t) before the
+ * communicator: NCCL does not end one while graphs hold operations of it. taut_comm_destroy(), and a failure, wait a second for that, then go
+ * on without; a thread of NCCL's then waits for the graphs. Never run on a GPU so far. */
 
 /* taut_graph_prepare() : memory for a layer's part of graphs, outside its captures, after its first collective on the device. Collective; once per layer.
  *  TAUT_E_UNSUPPORTED, with what to do: not by NCCL; codec=auto; small layers; codecs that draw random numbers (use round=nearest), are linear or keep
@@ -69,7 +75,7 @@ TAUT_API taut_status taut_comm_create_nccl(struct ncclComm *nccl, struct CUstrea
 TAUT_API taut_status taut_graph_prepare(taut_layer *layer);
 
 /* taut_graph_launched() : a graph that holds the layer's collective has been launched on stream. The layer is then started, as by
- *  taut_allreduce_start_on(). TAUT_E_STATE: it is in no graph, or under way. Since 0.1. */
+ *  taut_allreduce_start_on(). TAUT_E_STATE: it is in no graph, or under way; or another layer is, outside of graphs. Since 0.1. */
 TAUT_API taut_status taut_graph_launched(taut_layer *layer, struct CUstream_st *stream);
 
 /* taut_nccl_version() : of the NCCL that would be used, as NCCL has it (22809 is 2.28.9); 0: none, and taut_last_error() says why. */

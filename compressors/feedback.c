@@ -110,6 +110,7 @@ taut_status taut__feedback_output(taut_feedback *f, size_t first, size_t n)
 taut_status taut__feedback_clear(taut_feedback *f, size_t first, size_t n)
 {
     const taut__space *space = taut__memory_of(f->place.space);
+    TAUT_TRY(taut__space_use(space, f->place));
     TAUT_TRY(space->fill(f->place, f->r + first, 0, n * sizeof *f->r));
     return f->u ? space->fill(f->place, f->u + first, 0, n * sizeof *f->u) : TAUT_OK;
 }
@@ -161,6 +162,7 @@ static size_t state_bytes(const taut_feedback *f) { return f->n * sizeof *f->r *
 static taut_status fetch(const taut_feedback *f, const float *x, void *dst)
 {
     const taut__space *space = taut__memory_of(f->place.space);
+    TAUT_TRY(taut__space_use(space, f->place)); /* the program's thread may use another device */
     TAUT_TRY(space->copy(f->place, dst, x, f->n * sizeof *x));
     return space->wait(f->place);
 }

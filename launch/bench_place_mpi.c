@@ -31,15 +31,11 @@ static bool whole_number(const char *text, int *number)
 /* Ranks of one host take its devices in turn, as mpirun and srun number them there. */
 bool bench_place_device(const char *device, int *number)
 {
-    static const char *const local[] = {"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID"};
-    int                      n = 0;
+    int n = 0;
     if (strncmp(device, "cuda", 4) != 0) return false;
     if (device[4] == ':' ? !whole_number(device + 5, &n) : device[4] != '\0') return false;
-    for (size_t i = 0; !device[4] && i < sizeof local / sizeof *local; i++) {
-        const char *text = getenv(local[i]);
-        if (text && whole_number(text, &n)) break;
-    }
-    if (number) *number = n;
+    if (!device[4]) n = cli_device();
+    if (number) *number = n < 0 ? 0 : n;
     return true;
 }
 

@@ -434,3 +434,16 @@ int cli_threads(int otherwise)
     if (end == text || n < 0 || (*end != '\0' && *end != ',')) return 0;
     return n > INT_MAX ? INT_MAX : (int)n;
 }
+
+int cli_device(void)
+{
+    static const char *const local[] = {"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID"};
+    const char              *seen = getenv("CUDA_VISIBLE_DEVICES"), *text = NULL;
+    char                    *end;
+    for (size_t i = 0; i < sizeof local / sizeof *local && !text; i++) text = getenv(local[i]);
+    if (!text) return -1;
+    long n = strtol(text, &end, 10), of = seen && *seen ? 1 : 0;
+    if (end == text || *end || n < 0 || n > INT_MAX) return -1;
+    for (const char *c = seen; of && *c; c++) of += *c == ',';
+    return (int)(of ? n % of : n);
+}

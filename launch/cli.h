@@ -107,6 +107,10 @@ int cli_leave(int code);
  *  0 where it is no number, INT_MAX where it is one beyond that. */
 int cli_threads(int otherwise);
 
+/* cli_device() : the number of the CUDA device that this rank takes of those that it sees: ranks of one host take them in turn, as mpirun and srun number
+ * ranks there; where each sees its own alone (srun --gpus-per-task=1), that is 0. -1: nobody says which rank of the host this is. */
+int cli_device(void);
+
 double cli_now(void); /* monotonic seconds */
 
 #endif

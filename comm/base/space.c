@@ -89,7 +89,34 @@ void taut__space_register(taut_space s, const taut__space *table)
     if ((int)s > 0 && (int)s < TAUT_SPACES) atomic_store(&further[s], table);
 }
 
+/* ---- the program's device ---- */
+
+taut__kept taut__keep_device(void)
+{
+    for (int s = 1; s < TAUT_SPACES; s++) {
+        const taut__space *space = atomic_load(&further[s]);
+        int                device = space && space->now ? space->now() : -1;
+        if (device >= 0) return (taut__kept){(taut_space)s, device};
+    }
+    return (taut__kept){TAUT_HOST, 0};
+}
+
+void taut__restore_device(taut__kept k)
+{
+    const taut__space *space = k.space == TAUT_HOST ? NULL : taut__space_of(k.space);
+    if (!space || !space->now || space->now() == k.device) return;
+    (void)space->use((taut_place){.space = k.space, .device = k.device});
+}
+
 /* ---- what a space may lack ---- */
+
+taut_status taut__space_fill_rows(const taut__space *space, taut_place p, void *dst, size_t apart, int byte,
+                                  size_t bytes, size_t rows)
+{
+    if (space->fill_rows) return rows ? space->fill_rows(p, dst, apart, byte, bytes, rows) : TAUT_OK;
+    for (size_t i = 0; i < rows; i++) TAUT_TRY(space->fill(p, (char *)dst + i * apart, byte, bytes));
+    return TAUT_OK;
+}
 
 void *taut__space_host_alloc(const taut__space *space, taut_place p, size_t bytes)
 {

@@ -32,6 +32,8 @@ typedef struct taut__space {
      * most TAUT__PUT_MAX bytes. */
     taut_status (*put)(taut_place p, void *dst, const void *src, size_t bytes);
     taut_status (*fill)(taut_place p, void *dst, int byte, size_t bytes);
+    /* (optional; default: fill() for each) the first bytes of rows that lie `apart` bytes from each other */
+    taut_status (*fill_rows)(taut_place p, void *dst, size_t apart, int byte, size_t bytes, size_t rows);
     /* TAUT_E_INVALID, with the address, where memory is not this space's. */
     taut_status (*check)(taut_place p, const void *memory, const char *what);
 
@@ -47,6 +49,8 @@ typedef struct taut__space {
 
     /* (optional; default: nothing) what the calling thread enqueues from now on is for this device */
     taut_status (*use)(taut_place p);
+    /* (optional; with use) which one that is: a number, or -1 */
+    int (*now)(void);
     /* (optional; default: wait() says so) what has failed of the work done so far. Never waits. */
     taut_status (*failed)(taut_place p);
     /* (optional; default: taut__alloc) zeroed host memory that copies reach without the calling thread's help. NULL: there is none */
@@ -62,6 +66,25 @@ static inline taut_status taut__space_use(const taut__space *space, taut_place p
 {
     return space->use ? space->use(p) : TAUT_OK;
 }
+taut_status taut__space_fill_rows(const taut__space *space, taut_place p, void *dst, size_t apart, int byte,
+                                  size_t bytes, size_t rows); /* as fill_rows, or its default */
+
+/* The calling thread's device, which is the program's: kept over calls that use() another one. */
+typedef struct taut__kept {
+    taut_space space; /* TAUT_HOST: there is none */
+    int        device;
+} taut__kept;
+taut__kept taut__keep_device(void);
+void       taut__restore_device(taut__kept kept);
+/* The body of a function that returns what the call does. */
+#define TAUT_KEEP_DEVICE(call)                                                                                         \
+    do {                                                                                                               \
+        taut__kept  kept_ = taut__keep_device();                                                                       \
+        taut_status status_ = (call);                                                                                  \
+        taut__restore_device(kept_);                                                                                   \
+        return status_;                                                                                                \
+    } while (0)
+
 void *taut__space_host_alloc(const taut__space *space, taut_place p, size_t bytes); /* as host_alloc, or its default */
 void  taut__space_host_release(const taut__space *space, taut_place p, void *memory); /* NULL is fine */
 

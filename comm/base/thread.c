@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <time.h>
 
 static _Atomic int fail_after = -1;
 
@@ -26,6 +27,15 @@ taut_status taut__thread_start(pthread_t *thread, void *(*body)(void *), void *a
     bool fails = atomic_load(&fail_after) >= 0 && atomic_fetch_sub(&fail_after, 1) == 0;
     int  why = fails ? EAGAIN : create_deaf(thread, body, arg);
     return why == 0 ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "cannot start %s: %s", what, strerror(why));
+}
+
+void taut__cond_init(pthread_cond_t *c)
+{
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(c, &attr);
+    pthread_condattr_destroy(&attr);
 }
 
 void taut__thread_fail_after(int n) { atomic_store(&fail_after, n); }

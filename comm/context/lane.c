@@ -59,6 +59,7 @@ static taut_status overdue(const taut__lane *lane)
 
 taut_status taut__lane_passed(const taut__lane *lane, taut__event *e, bool *passed)
 {
+    TAUT_TRY(taut__space_use(lane->space, lane->place)); /* the engine's thread may be any */
     TAUT_TRY(lane->space->event_test(e, passed));
     return *passed && lane->space->failed ? lane->space->failed(lane->place) : TAUT_OK;
 }
@@ -84,6 +85,7 @@ taut_status taut__lane_wait(const taut__lane *lane)
 {
     taut__event *e;
     atomic_fetch_add(&waits, 1);
+    TAUT_TRY(taut__space_use(lane->space, lane->place));
     if (!lane->data) return lane->space->wait(lane->place);
     TAUT_TRY(lane->space->event_create(lane->place, &e));
     taut_status s = wait_for(lane, e);

@@ -17,6 +17,7 @@ struct taut__bucket {
     taut_layer              **member;   /* NULL: has left */
     float                    *x;        /* all members, back to back */
     float                    *packed;   /* those of the round, back to back */
+    taut__staging             made[2];  /* what x and packed are */
     size_t                    in_round; /* floats of it */
     taut_layer               *bundle;   /* NULL: it has none */
     size_t                    scaled;   /* members with a scale, which is in the bundle's */

@@ -43,6 +43,7 @@ static taut_status launch(taut_layer *l, void *buf, int kind, taut__half halves,
 {
     taut_comm *comm = l->comm;
     TAUT_TRY(suits_data(l, caller));
+    l->replayed = false;
     if (halves != TAUT_BOTH && !l->operand.sharded) {
         taut__layer_unprepare(l);
         l->operand.sharded = true;
@@ -83,12 +84,21 @@ static taut_status start(taut_layer *l, void *buf, taut_op op, taut_place caller
                 l->bucket ? taut__fuse_start(l, buf, op, caller, false) : launch(l, buf, op, TAUT_BOTH, caller, false));
 }
 
-taut_status taut_allreduce_start(taut_layer *l, void *buf, taut_op op) { return start(l, buf, op, (taut_place){0}); }
+/* The calling thread's device is the program's, and stays what it was: here, and in all calls that may use another one. */
+static taut_status start_kept(taut_layer *l, void *buf, taut_op op, taut_place caller)
+{
+    TAUT_KEEP_DEVICE(start(l, buf, op, caller));
+}
+
+taut_status taut_allreduce_start(taut_layer *l, void *buf, taut_op op)
+{
+    return start_kept(l, buf, op, (taut_place){0});
+}
 
 taut_status taut_allreduce_start_on(taut_layer *l, void *buf, taut_op op, taut_space space, int device,
                                     struct CUstream_st *stream)
 {
-    return start(l, buf, op, space == TAUT_HOST ? (taut_place){0} : (taut_place){space, device, stream});
+    return start_kept(l, buf, op, space == TAUT_HOST ? (taut_place){0} : (taut_place){space, device, stream});
 }
 
 taut_status taut__layer_wait(taut_layer *l)
@@ -109,7 +119,7 @@ static taut_status fused_wait(taut_layer *l)
 }
 
 /* A whole allreduce of a small layer goes through its bucket, as when it is started: another rank may have started it. */
-static taut_status at_once(taut_layer *l, void *buf, int kind, taut__half halves, taut_place caller)
+static taut_status at_once_here(taut_layer *l, void *buf, int kind, taut__half halves, taut_place caller)
 {
     TAUT_TRY(check_start(l, buf, kind, caller));
     bool   fused = l->bucket && halves == TAUT_BOTH;
@@ -118,6 +128,10 @@ static taut_status at_once(taut_layer *l, void *buf, int kind, taut__half halves
                   fused ? taut__fuse_start(l, buf, kind, caller, true) : launch(l, buf, kind, halves, caller, true)));
     l->comm->exposed_s += taut__now() - begin;
     return fused ? fused_wait(l) : taut__layer_wait(l);
+}
+static taut_status at_once(taut_layer *l, void *buf, int kind, taut__half halves, taut_place caller)
+{
+    TAUT_KEEP_DEVICE(at_once_here(l, buf, kind, halves, caller));
 }
 
 taut_status taut_allreduce(taut_layer *l, void *buf, taut_op op)
@@ -156,7 +170,7 @@ static taut_status check_started(const taut_layer *l, const char *call)
 taut_status taut_wait(taut_layer *l)
 {
     TAUT_TRY(check_started(l, "taut_wait"));
-    return l->bucket && taut__fuse_holds(l) ? fused_wait(l) : taut__layer_wait(l);
+    TAUT_KEEP_DEVICE(l->bucket && taut__fuse_holds(l) ? fused_wait(l) : taut__layer_wait(l));
 }
 
 taut_status taut_test(taut_layer *l, int *done)
@@ -165,9 +179,13 @@ taut_status taut_test(taut_layer *l, int *done)
     if (done) *done = 0;
     if (!done) return taut__fail(TAUT_E_INVALID, "taut_test: done is NULL");
     TAUT_TRY(check_started(l, "taut_test"));
+    taut__kept was = taut__keep_device();
     taut__fuse_answer(l->comm);
-    TAUT_TRY(l->bucket && taut__fuse_holds(l) ? taut__fuse_test(l, &over)
-                                              : taut__engine_test(&l->comm->ctx.engine, &l->reduction.job, &over));
+    taut_status s = l->bucket && taut__fuse_holds(l)
+                        ? taut__fuse_test(l, &over)
+                        : taut__engine_test(&l->comm->ctx.engine, &l->reduction.job, &over);
+    taut__restore_device(was);
+    TAUT_TRY(s);
     *done = l->tested = over;
     if (over) taut__lent_give(l);
     return TAUT_OK;

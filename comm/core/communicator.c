@@ -60,9 +60,11 @@ taut_status taut__comm_create(taut__transport *t, const taut_config *cfg, taut_c
 void taut_comm_destroy(taut_comm *comm)
 {
     if (!comm || taut__comm_forked(comm)) return; /* in a child there is nothing that could be given back */
+    taut__kept was = taut__keep_device();
     taut__metrics_close(comm);
     taut__absence_leave(comm);
     taut__comm_discard(comm);
+    taut__restore_device(was);
 }
 
 void taut__comm_discard(taut_comm *comm)

@@ -50,6 +50,7 @@ struct taut_layer {
     int              last_op; /* TAUT_SUM or TAUT_MEAN of the last collective: a checkpoint needs it; -1 = none */
     bool             started;
     bool             tested;         /* taut_test has said that it is done */
+    bool             replayed;       /* what was started last is a graph's */
     _Atomic uint64_t starts;         /* collectives that the program has started */
     uint64_t         starts_at_step; /* when the step began */
     bool             residual_at_step;

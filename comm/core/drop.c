@@ -94,6 +94,8 @@ void taut__drop_step(taut_comm *comm)
 {
     for (size_t i = 0; i < comm->layers; i++) {
         taut_layer *l = comm->layer[i];
+        if (!taut__layer_at_home(l))
+            taut__lane_note(l->reduction.lane, taut__space_use(l->reduction.lane->space, l->reduction.lane->place));
         drop(l);
         l->dropping = false;
         if (l->graph)
@@ -108,6 +110,8 @@ taut_status taut_step_drop(taut_comm *comm)
     TAUT_TRY(taut__comm_check(comm, "taut_step_drop"));
     if (!comm->stepped)
         return taut__fail(TAUT_E_STATE, "taut_step_drop: call it after taut_step_end, before the next start");
+    taut__kept was = taut__keep_device();
     taut__drop_step(comm);
+    taut__restore_device(was);
     return TAUT_OK;
 }

@@ -174,7 +174,7 @@ void taut__fuse_destroy(taut__bucket *b)
 {
     if (!b) return;
     taut__slots_release(&b->slots);
-    taut__free(b->member), taut__free(b->x), taut__free(b->packed);
+    taut__free(b->member), taut__staging_free(&b->made[0], b->x), taut__staging_free(&b->made[1], b->packed);
     taut__free((void *)b->started), taut__free(b->round);
     taut__free(b);
 }
@@ -299,6 +299,7 @@ static taut_status store_elsewhere(taut__bucket *b, taut_layer *l, const float *
     const void *result = wide ? (const void *)sum : b->x + l->at;
     if (!wide) TAUT_TRY(taut__vectors_host.convert((taut_place){0}, b->x + l->at, l->operand.dtype, sum, TAUT_F32, n));
     const taut__lane *lane = taut__layer_lane(l);
+    TAUT_TRY(taut__space_use(lane->space, lane->place));
     TAUT_TRY(lane->space->copy(lane->place, l->reduction.buf, result, n * (wide ? 4 : 2)));
     return lane->space->event_record(l->reduction.ordered, lane->place);
 }
@@ -402,10 +403,30 @@ static bool all_started(const taut__bucket *b)
     return true;
 }
 
+/* A copy to memory that is not pinned comes back when all that its stream held before is done: the program, which starts its layers while it computes
+ * others, would wait for the device each time. Before the first copy; while a round of members on the host is under way they stay as they are. */
+static void pin(taut__bucket *b, const taut__lane *lane)
+{
+    const taut__staging from = {lane->space, lane->place};
+    float             **memory[2] = {&b->x, &b->packed};
+    if (atomic_load(&b->elsewhere)) return;
+    taut__engine_hold(&b->comm->ctx.engine);
+    for (int i = 0; i < 2 && atomic_load(&b->job.state) != TAUT_JOB_RUNNING; i++) {
+        taut__staging made;
+        float        *more = taut__staging_alloc(&made, &from, b->floats * sizeof *more);
+        if (!more) continue;
+        memcpy(more, *memory[i], b->floats * sizeof *more); /* members that lie on the host may have come */
+        taut__staging_free(&b->made[i], *memory[i]);
+        b->made[i] = made, *memory[i] = more;
+    }
+    taut__engine_release(&b->comm->ctx.engine);
+}
+
 /* In the order of the stream in which the program writes it. */
 static taut_status come(taut__bucket *b, taut_layer *l, taut_place caller)
 {
     const taut__space *space = taut__layer_lane(l)->space;
+    pin(b, taut__layer_lane(l));
     atomic_store(&b->elsewhere, true);
     TAUT_TRY(space->copy(caller, b->x + l->at, l->reduction.buf,
                          l->operand.tensor.elems * (l->operand.dtype == TAUT_F32 ? 4 : 2)));

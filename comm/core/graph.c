@@ -36,7 +36,7 @@ static taut_status largest(taut_comm *comm, size_t size[2], double *each)
     return TAUT_OK;
 }
 
-taut_status taut_graph_prepare(taut_layer *l)
+static taut_status prepare(taut_layer *l)
 {
     size_t size[2] = {0, 0};
     TAUT_TRY(usable(l, "taut_graph_prepare"));
@@ -51,6 +51,7 @@ taut_status taut_graph_prepare(taut_layer *l)
     else if (!had) taut__graph_leave(l);
     return s;
 }
+taut_status taut_graph_prepare(taut_layer *l) { TAUT_KEEP_DEVICE(prepare(l)); }
 
 void taut__graph_leave(taut_layer *l)
 {
@@ -81,10 +82,25 @@ taut_status taut__graph_capture(taut_layer *l, void *buf, int kind, taut_place c
     return s;
 }
 
-taut_status taut_graph_launched(taut_layer *l, struct CUstream_st *stream)
+/* Outside of graphs each layer waits for its turn, in which ranks make the same operations in the same order; a graph's are made when it is launched. So
+ * what was started before is enqueued before it on one rank and after it on another. Small layers do not go by the data half. */
+static taut_status alone(const taut_comm *comm)
+{
+    for (size_t i = 0; i < comm->layers; i++) {
+        const taut_layer *l = comm->layer[i];
+        if (!l->started || l->tested || l->bucket || l->replayed) continue;
+        return taut__fail(
+            TAUT_E_STATE,
+            "taut_graph_launched: layer '%s' is under way outside of graphs: wait for it before the launch", l->name);
+    }
+    return TAUT_OK;
+}
+
+static taut_status launched(taut_layer *l, struct CUstream_st *stream)
 {
     int kind = 0;
     TAUT_TRY(usable(l, "taut_graph_launched"));
+    TAUT_TRY(alone(l->comm));
     void *buf = l->graph ? taut__captured_buf(l->graph, &kind) : NULL;
     if (!buf)
         return taut__fail(TAUT_E_STATE, "taut_graph_launched: layer '%s' has not been captured into a graph", l->name);
@@ -93,6 +109,7 @@ taut_status taut_graph_launched(taut_layer *l, struct CUstream_st *stream)
     TAUT_TRY(taut__lent_take(l, buf));
     comm->stepped = comm->loads.open = false;
     l->last_op = kind;
+    l->replayed = true;
     l->sample.blocks = l->sample.wide_blocks = 0; /* nothing of a replay is sampled */
     l->sample.taken = false;
     taut__engine_hold(&comm->ctx.engine);
@@ -103,3 +120,4 @@ taut_status taut_graph_launched(taut_layer *l, struct CUstream_st *stream)
     taut__engine_start(&comm->ctx.engine, &l->reduction.job, false);
     return TAUT_OK;
 }
+taut_status taut_graph_launched(taut_layer *l, struct CUstream_st *stream) { TAUT_KEEP_DEVICE(launched(l, stream)); }

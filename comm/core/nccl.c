@@ -122,7 +122,7 @@ static taut_status use_hosts(taut_comm *comm, taut__data *d, taut_space space, t
     return taut__nccl_open_hosts(comm, n, d, s);
 }
 
-taut_status taut__comm_use_nccl(taut_comm *comm, struct ncclComm *nccl, taut_space space)
+static taut_status use_nccl(taut_comm *comm, struct ncclComm *nccl, taut_space space)
 {
     taut__data *d;
     TAUT_TRY(usable(comm, "taut_comm_use_nccl"));
@@ -137,6 +137,11 @@ taut_status taut__comm_use_nccl(taut_comm *comm, struct ncclComm *nccl, taut_spa
     }
     if (taut__nccl_wants_hosts(comm)) s = use_hosts(comm, d, space, s);
     return take_and_measure(comm, d, (taut_place){.space = space, .device = d ? taut__data_nccl_device(d) : 0}, s);
+}
+
+taut_status taut__comm_use_nccl(taut_comm *comm, struct ncclComm *nccl, taut_space space)
+{
+    TAUT_KEEP_DEVICE(use_nccl(comm, nccl, space));
 }
 
 taut_status taut_comm_use_nccl(taut_comm *comm, struct ncclComm *nccl)
@@ -197,7 +202,7 @@ static taut_status use_device(taut_place place)
     return space ? taut__space_use(space, place) : TAUT_E_UNSUPPORTED;
 }
 
-taut_status taut__comm_open_nccl(taut_comm *comm, taut_place place)
+static taut_status open_nccl(taut_comm *comm, taut_place place)
 {
     const taut__nccl *n = NULL;
     taut__nccl_id     id = {{0}};
@@ -210,6 +215,8 @@ taut_status taut__comm_open_nccl(taut_comm *comm, taut_place place)
     if (taut__nccl_wants_hosts(comm)) s = taut__nccl_open_hosts(comm, n, d, s);
     return take_and_measure(comm, d, place, s);
 }
+
+taut_status taut__comm_open_nccl(taut_comm *comm, taut_place place) { TAUT_KEEP_DEVICE(open_nccl(comm, place)); }
 
 taut_status taut_comm_open_nccl(taut_comm *comm, int device)
 {

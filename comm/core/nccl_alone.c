@@ -19,16 +19,17 @@ typedef struct meeting {
     char               why[512];
 } meeting;
 
-/* Until what is on the stream has been done, NCCL has failed, or the time is over. */
+/* Until what is on the stream has been done, NCCL has failed, or the time is over. What NCCL has not taken yet is not on the stream. */
 static taut_status pass(const meeting *m, taut__event *e)
 {
     double begin = taut__now();
-    bool   ready = false, passed = false;
-    TAUT_TRY(m->space->event_record(e, m->place));
+    bool   ready = false, taken = false, passed = false;
     for (;;) {
         TAUT_TRY(taut__nccl_poll(m->n, m->comm, &ready));
-        TAUT_TRY(m->space->event_test(e, &passed));
-        if (ready && passed) return TAUT_OK;
+        if (ready && !taken) TAUT_TRY(m->space->event_record(e, m->place));
+        taken |= ready;
+        if (taken) TAUT_TRY(m->space->event_test(e, &passed));
+        if (passed) return TAUT_OK;
         if (m->timeout_ms >= 0 && taut__now() - begin > m->timeout_ms * 1e-3)
             return taut__fail(
                 TAUT_E_TIMEOUT,
@@ -95,7 +96,7 @@ static taut_status ask(meeting *m, int *rank)
     return m->space ? taut__space_use(m->space, m->place) : TAUT_E_UNSUPPORTED;
 }
 
-taut_status taut__comm_create_nccl(struct ncclComm *nccl, taut_place place, const taut_config *cfg, taut_comm **comm)
+static taut_status create(struct ncclComm *nccl, taut_place place, const taut_config *cfg, taut_comm **comm)
 {
     meeting  m = {.comm = nccl, .place = place};
     taut_tcp where = TAUT_TCP_INIT;
@@ -119,6 +120,11 @@ taut_status taut__comm_create_nccl(struct ncclComm *nccl, taut_place place, cons
     taut__comm_discard(*comm);
     *comm = NULL;
     return s;
+}
+
+taut_status taut__comm_create_nccl(struct ncclComm *nccl, taut_place place, const taut_config *cfg, taut_comm **comm)
+{
+    TAUT_KEEP_DEVICE(create(nccl, place, cfg, comm));
 }
 
 taut_status taut_comm_create_nccl(struct ncclComm *nccl, struct CUstream_st *stream, const taut_config *cfg,

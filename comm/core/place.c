@@ -174,6 +174,7 @@ taut_status taut__place_take(taut_layer *l, taut_place caller)
     if (!l->placed && !taut__on_host(caller)) TAUT_TRY(move_all(l, caller));
     l->placed = true;
     if (taut__on_host(caller)) return TAUT_OK;
+    TAUT_TRY(taut__space_use(taut__layer_lane(l)->space, caller));
     TAUT_TRY(bring_scale(l));
     return taut__layer_lane(l)->space->event_record(l->reduction.ordered, caller);
 }
@@ -181,7 +182,7 @@ taut_status taut__place_take(taut_layer *l, taut_place caller)
 /* The program's stream may still hold a copy into its bucket. */
 static void end_order(taut_layer *l, const taut__lane *lane)
 {
-    bool passed = false;
+    bool passed = taut__space_use(lane->space, lane->place) != TAUT_OK;
     while (!passed && lane->space->event_test(l->reduction.ordered, &passed) == TAUT_OK) sched_yield();
     lane->space->event_destroy(l->reduction.ordered);
     l->reduction.ordered = NULL;

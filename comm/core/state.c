@@ -106,7 +106,7 @@ taut_status taut_state_save(const taut_comm *comm, void *dst, size_t cap, size_t
     if (!comm || !len) return taut__fail(TAUT_E_INVALID, "taut_state_save: comm or len is NULL");
     *len = 0;
     TAUT_TRY(taut__state_between_steps(comm, "taut_state_save"));
-    return taut__state_write(comm, true, dst, cap, len);
+    TAUT_KEEP_DEVICE(taut__state_write(comm, true, dst, cap, len));
 }
 
 taut_status taut__state_write(const taut_comm *comm, bool residuals, void *dst, size_t cap, size_t *len)

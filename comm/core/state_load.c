@@ -391,15 +391,15 @@ static taut_status load(taut_comm *comm, const void *src, size_t len, int what, 
 
 taut_status taut_state_load(taut_comm *comm, const void *src, size_t len)
 {
-    return load(comm, src, len, WHOLE, "taut_state_load");
+    TAUT_KEEP_DEVICE(load(comm, src, len, WHOLE, "taut_state_load"));
 }
 
 taut_status taut_state_join(taut_comm *comm, const void *src, size_t len)
 {
-    return load(comm, src, len, SHARED, "taut_state_join");
+    TAUT_KEEP_DEVICE(load(comm, src, len, SHARED, "taut_state_join"));
 }
 
 taut_status taut_state_add(taut_comm *comm, const void *src, size_t len)
 {
-    return load(comm, src, len, RESIDUALS, "taut_state_add");
+    TAUT_KEEP_DEVICE(load(comm, src, len, RESIDUALS, "taut_state_add"));
 }

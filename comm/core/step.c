@@ -43,10 +43,12 @@ taut_status taut_step_end(taut_comm *comm)
     comm->ends++;
     comm->loads.open = false;
     atomic_store(&comm->ending, true);
+    taut__kept  was = taut__keep_device();
     taut_status s = end_step(comm);
     taut__engine_hold(&comm->ctx.engine); /* nobody is looking at layers on the strength of it */
     atomic_store(&comm->ending, false);
     taut__engine_release(&comm->ctx.engine);
     if (s == TAUT_OK) taut__metrics_step(comm);
+    taut__restore_device(was);
     return s;
 }

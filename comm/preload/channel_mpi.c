@@ -1,5 +1,6 @@
 /* channel_mpi.c : channels of communicators, and the way of an event into them. */
 #include "channel.h"
+#include "../base/thread.h"
 #include <dlfcn.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -97,7 +98,7 @@ static taut__channel *create(MPI_Comm comm)
     c->user = comm, c->control = MPI_COMM_NULL;
     c->tail = &c->head;
     pthread_mutex_init(&c->lock, NULL);
-    pthread_cond_init(&c->changed, NULL);
+    taut__cond_init(&c->changed);
     PMPI_Comm_test_inter(comm, &inter);
     PMPI_Comm_rank(comm, &c->rank);
     PMPI_Comm_size(comm, &c->size);

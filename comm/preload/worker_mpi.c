@@ -162,7 +162,7 @@ static void wait_for_entry(taut__channel *c) /* or until it is time to look for 
 {
     enum { LOOK_NS = 100000000, SECOND_NS = 1000000000 };
     struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
+    clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_nsec += LOOK_NS;
     if (until.tv_nsec >= SECOND_NS) until.tv_sec++, until.tv_nsec -= SECOND_NS;
     if (pthread_cond_timedwait(&c->changed, &c->lock, &until) == 0) return;

@@ -113,6 +113,7 @@ taut_status taut__captured_enqueue(taut__reduction *red, taut__captured *c, stru
                                    int kind)
 {
     TAUT_TRY(residual_stands(red));
+    TAUT_TRY(taut__lane_check(red->lane));
     taut__lane     *lane = red->lane;
     taut__exchange *own = exchanged(red, c->work);
     c->lane = *lane;
@@ -129,7 +130,7 @@ taut_status taut__captured_enqueue(taut__reduction *red, taut__captured *c, stru
     exchanged(red, own);
     c->buf = s == TAUT_OK ? buf : NULL;
     c->kind = kind;
-    return s == TAUT_OK ? taut__lane_check(lane) : s;
+    return s == TAUT_OK ? taut__lane_check(&c->lane) : s; /* where it was noted */
 }
 
 taut_status taut__captured_launched(taut__reduction *red, taut__captured *c, struct CUstream_st *stream)

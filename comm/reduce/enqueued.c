@@ -78,18 +78,37 @@ static taut_piece decode_cell(const cells *c, size_t k)
                         .payload = taut__slot_payload(c->slot + k * taut__exchange_of(c->red)->cell[c->half])};
 }
 
+enum { BATCH = 64 };
+typedef struct batch {
+    const taut__reduction *red;
+    taut__op               op;
+    size_t                 n;
+    taut_piece             piece[BATCH];
+} batch;
+
+static taut_status flush(batch *b)
+{
+    size_t n = b->n;
+    b->n = 0;
+    return taut__enqueue_pieces(b->red, b->op, b->piece, n);
+}
+
+static taut_status add_cells(batch *b, const cells *c, taut_piece (*make)(const cells *c, size_t k))
+{
+    size_t all = taut__exchange_of(c->red)->cells;
+    for (size_t k = 0; k < all && taut__cell_of(c->red, c->r, k).n > 0; k++) {
+        b->piece[b->n++] = make(c, k);
+        if (b->n == BATCH) TAUT_TRY(flush(b));
+    }
+    return TAUT_OK;
+}
+
 static taut_status all_cells(const cells *c, taut__op op, taut_piece (*make)(const cells *c, size_t k))
 {
-    enum { BATCH = 64 };
-    taut_piece piece[BATCH];
-    size_t     n = 0, all = taut__exchange_of(c->red)->cells;
-    for (size_t k = 0; k < all && taut__cell_of(c->red, c->r, k).n > 0; k++) {
-        piece[n++] = make(c, k);
-        if (n < BATCH) continue;
-        TAUT_TRY(taut__enqueue_pieces(c->red, op, piece, n));
-        n = 0;
-    }
-    return taut__enqueue_pieces(c->red, op, piece, n);
+    batch b;
+    b.red = c->red, b.op = op, b.n = 0;
+    TAUT_TRY(add_cells(&b, c, make));
+    return flush(&b);
 }
 
 taut_status taut__enqueue_encode(const taut__reduction *red, taut__range r, const float *x, float *err, uint8_t *slot,
@@ -99,11 +118,31 @@ taut_status taut__enqueue_encode(const taut__reduction *red, taut__range r, cons
                      encode_cell);
 }
 
-taut_status taut__enqueue_decode(const taut__reduction *red, taut__range r, uint8_t *slot, int half,
-                                 taut__admitted *seen, float *dst)
+taut_status taut__enqueue_encode_others(const taut__reduction *red, const float *x, float *err, uint8_t *slots,
+                                        int half)
 {
-    return all_cells(&(cells){.red = red, .r = r, .slot = slot, .half = half, .seen = seen, .dst = dst}, TAUT_OP_DECODE,
-                     decode_cell);
+    batch b;
+    b.red = red, b.op = TAUT_OP_ENCODE, b.n = 0;
+    for (int q = 0; q < red->g->size; q++) {
+        cells c = {.red = red, .x = x, .err = err, .half = half};
+        c.r = taut__part(&red->part, q), c.slot = taut__slot_of(red, slots, half, q);
+        if (q != red->g->rank) TAUT_TRY(add_cells(&b, &c, encode_cell));
+    }
+    return flush(&b);
+}
+
+taut_status taut__enqueue_decode_all(const taut__reduction *red, uint8_t *slots, int half, taut__admitted *seen,
+                                     float *dst)
+{
+    const size_t each = taut__exchange_of(red)->cells;
+    batch        b;
+    b.red = red, b.op = TAUT_OP_DECODE, b.n = 0;
+    for (int q = 0; q < red->g->size; q++) {
+        cells c = {.red = red, .half = half, .seen = seen + (size_t)q * each};
+        c.r = taut__part(&red->part, q), c.slot = taut__slot_of(red, slots, half, q), c.dst = dst + c.r.first;
+        TAUT_TRY(add_cells(&b, &c, decode_cell));
+    }
+    return flush(&b);
 }
 
 taut_status taut__enqueue_pieces(const taut__reduction *red, taut__op op, const taut_piece *pieces, size_t n)
@@ -278,9 +317,8 @@ taut_status taut__enqueue_part(taut__reduction *red, float factor, taut__range m
 taut_status taut__enqueue_clear(const taut__reduction *red, uint8_t *slots, int half)
 {
     const taut__exchange *e = taut__exchange_of(red);
-    for (size_t k = 0; k < (size_t)red->g->size * e->cells; k++)
-        TAUT_TRY(lane_of(red)->space->fill(place_of(red), slots + k * e->cell[half], 0, TAUT_SLOT_HEADER));
-    return TAUT_OK;
+    return taut__space_fill_rows(lane_of(red)->space, place_of(red), slots, e->cell[half], 0, TAUT_SLOT_HEADER,
+                                 (size_t)red->g->size * e->cells);
 }
 
 taut_status taut__enqueue_admit(taut__reduction *red, uint8_t *slots, int half, taut__admitted *out, taut_outcome *sum)

@@ -35,11 +35,14 @@ taut_status taut__enqueue_own(taut__reduction *red, taut__range r, const float *
 taut_piece  taut__piece_encode(const taut__reduction *red, taut__range r, size_t k, const float *x, float *err,
                                uint8_t *slot, int half);
 taut__range taut__cell_of(const taut__reduction *red, taut__range r, size_t k); /* n = 0: r ends before */
-/* Encodes r of x into slot; decodes slot to dst, where r is. */
+/* Encodes r of x into slot. */
 taut_status taut__enqueue_encode(const taut__reduction *red, taut__range r, const float *x, float *err, uint8_t *slot,
                                  int half);
-taut_status taut__enqueue_decode(const taut__reduction *red, taut__range r, uint8_t *slot, int half,
-                                 taut__admitted *seen, float *dst);
+/* Each other rank's part of x into its slot; all parts from their slots to dst, which is where the first one goes. In as few launches as one. */
+taut_status taut__enqueue_encode_others(const taut__reduction *red, const float *x, float *err, uint8_t *slots,
+                                        int half);
+taut_status taut__enqueue_decode_all(const taut__reduction *red, uint8_t *slots, int half, taut__admitted *seen,
+                                     float *dst);
 taut_status taut__enqueue_pieces(const taut__reduction *red, taut__op op, const taut_piece *pieces, size_t n);
 /* What encoding has left of r, in err: counted in error[i], and so on. */
 taut_status taut__enqueue_left(taut__reduction *red, taut__range r, const float *err, int i);

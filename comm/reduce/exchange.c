@@ -2,6 +2,7 @@
 #include "agree_there.h"
 #include "enqueued.h"
 #include <math.h>
+#include <sched.h>
 #include <stdio.h>
 
 /* ---- slots ---- */
@@ -404,6 +405,21 @@ static taut_status enqueue_all(taut__reduction *red)
 
 /* ---- in a graph ---- */
 
+/* While a stream is captured nobody waits for the device; but NCCL may connect ranks, one of which does not capture. */
+static taut_status await_taken(taut__reduction *red)
+{
+    taut__data *d = red->g->data;
+    double      begin = taut__now(), limit = red->ctx->set.c.timeout_ms * 1e-3;
+    for (bool ready = false;;) {
+        TAUT_TRY(d->ops->ready(d, &ready));
+        if (ready) return TAUT_OK;
+        if (limit >= 0 && taut__now() - begin > limit)
+            return taut__fail(TAUT_E_TIMEOUT, "%s: %s has not taken what is captured within %d ms", red->job.name,
+                              d->ops->name, (int)red->ctx->set.c.timeout_ms);
+        sched_yield();
+    }
+}
+
 taut_status taut__exchange_capture(taut__reduction *red, void *memory)
 {
     taut__exchange    *e = taut__exchange_of(red);
@@ -415,10 +431,9 @@ taut_status taut__exchange_capture(taut__reduction *red, void *memory)
     for (int i = 0; i < 2; i++) e->to[i] = taut__min(e->turn.mine.size[i], e->stride[i]);
     TAUT_TRY(space->fill(red->lane->place, e->ledger, 0, e->ledger_bytes));
     size_t agreeing = e->agreeing ? taut__agree_there_stages(red) : 0;
-    bool   ready = false;
     while (e->agreed < agreeing || e->stage < e->way->stages(red)) {
         TAUT_TRY(enqueue_next(red, agreeing));
-        for (ready = false; !ready;) TAUT_TRY(red->g->data->ops->ready(red->g->data, &ready));
+        TAUT_TRY(await_taken(red));
     }
     TAUT_TRY(space->copy(red->lane->place, e->here_ledger, e->ledger, e->ledger_bytes));
     return e->agreed ? taut__agree_there_end(red) : TAUT_OK;
@@ -454,6 +469,7 @@ taut_status taut__exchange_at_once(taut__reduction *red, void *memory)
 
 taut_status taut__exchange_told(taut__reduction *red, bool *told_now)
 {
+    TAUT_TRY(taut__space_use(red->lane->space, red->lane->place));
     TAUT_TRY(red->lane->space->event_test(taut__exchange_of(red)->over, told_now));
     if (!*told_now) return TAUT_OK;
     account(red);

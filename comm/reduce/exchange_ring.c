@@ -18,9 +18,8 @@ static taut_status pass(taut__reduction *red)
 static taut_status clear_out(taut__reduction *red)
 {
     const taut__exchange *e = taut__exchange_of(red);
-    for (size_t k = 0; k < e->cells; k++)
-        TAUT_TRY(red->lane->space->fill(red->lane->place, e->out + k * e->cell[PARTS], 0, TAUT_SLOT_HEADER));
-    return TAUT_OK;
+    return taut__space_fill_rows(red->lane->space, red->lane->place, e->out, e->cell[PARTS], 0, TAUT_SLOT_HEADER,
+                                 e->cells);
 }
 
 static taut_status open_ring(taut__reduction *red)
@@ -86,11 +85,7 @@ static taut_status decode(taut__reduction *red)
 {
     taut__exchange *e = taut__exchange_of(red);
     TAUT_TRY(taut__enqueue_admit(red, e->sums, SUMS, e->admitted[SUMS], NULL));
-    for (int q = 0; q < red->g->size; q++) {
-        taut__range r = taut__part(&red->part, q);
-        TAUT_TRY(taut__enqueue_decode(red, r, taut__slot_of(red, e->sums, SUMS, q), SUMS,
-                                      &e->admitted[SUMS][(size_t)q * e->cells], taut__enqueued_result(red) + r.first));
-    }
+    TAUT_TRY(taut__enqueue_decode_all(red, e->sums, SUMS, e->admitted[SUMS], taut__enqueued_result(red)));
     return taut__enqueue_results(red, taut__codes_add(red) ? red->factor : 1, taut__part(&red->part, red->g->rank));
 }
 

@@ -16,15 +16,6 @@ static taut__admitted *seen_of(const taut__reduction *red, int half, int q)
     return taut__exchange_of(red)->admitted[half] + (size_t)q * taut__exchange_of(red)->cells;
 }
 
-static taut_status encode_for_others(taut__reduction *red, const float *x, float *err)
-{
-    taut__exchange *e = taut__exchange_of(red);
-    for (int q = 0; q < red->g->size; q++)
-        if (q != red->g->rank)
-            TAUT_TRY(taut__enqueue_encode(red, part_of(red, q), x, err, taut__slot_of(red, e->out, PARTS, q), PARTS));
-    return TAUT_OK;
-}
-
 static taut_status contribute(taut__reduction *red)
 {
     taut__exchange *e = taut__exchange_of(red);
@@ -36,7 +27,7 @@ static taut_status contribute(taut__reduction *red)
     TAUT_TRY(taut__enqueue_clear(red, e->in, PARTS)); /* nothing comes into this rank's own */
     TAUT_TRY(taut__enqueue_clear(red, e->sums, SUMS));
     TAUT_TRY(taut__enqueue_x(red, &x, &err));
-    TAUT_TRY(encode_for_others(red, x, err));
+    TAUT_TRY(taut__enqueue_encode_others(red, x, err, e->out, PARTS));
     TAUT_TRY(taut__enqueue_own(red, mine, x, err, my_sum(red), e->own ? e->own : e->acc));
     if (taut__codes_add(red) || taut__sparse_sums(red))
         return taut__enqueue_left(red, (taut__range){0, red->call.n}, err, 0);
@@ -118,11 +109,8 @@ static taut_status reduce(taut__reduction *red)
 static taut_status decode(taut__reduction *red)
 {
     taut__exchange *e = taut__exchange_of(red);
-    float          *to = taut__enqueued_result(red);
     TAUT_TRY(taut__enqueue_admit(red, e->sums, SUMS, e->admitted[SUMS], NULL));
-    for (int q = 0; q < red->g->size; q++)
-        TAUT_TRY(taut__enqueue_decode(red, part_of(red, q), taut__slot_of(red, e->sums, SUMS, q), SUMS,
-                                      seen_of(red, SUMS, q), to + part_of(red, q).first));
+    TAUT_TRY(taut__enqueue_decode_all(red, e->sums, SUMS, e->admitted[SUMS], taut__enqueued_result(red)));
     taut__range mine = red->halves & TAUT_REDUCE ? part_of(red, red->g->rank) : (taut__range){0, 0};
     return taut__enqueue_results(red, taut__codes_add(red) ? red->factor : 1, mine);
 }

@@ -208,6 +208,8 @@ static taut_status step(taut__job *job, bool *moved, bool *done)
 {
     taut__reduction *red = taut__reduction_of(job);
     bool             over = false;
+    /* the engine's thread may be any; one that has not named its device wakes up device 0 by its first question */
+    TAUT_TRY(taut__space_use(red->lane->space, red->lane->place));
     if (taut__aside_busy(red)) TAUT_TRY(taut__aside_poll(red, moved));
     if (taut__aside_busy(red)) return TAUT_OK;
     if (red->phase != TAUT_PHASE_DONE) TAUT_TRY(advance[red->phase](red, moved, &over));

@@ -210,6 +210,7 @@ void taut__aside_cancel(taut__reduction *red)
 
 static taut_status across(const taut__lane *lane, void *dst, const void *src, size_t bytes)
 {
+    TAUT_TRY(taut__space_use(lane->space, lane->place));
     if (bytes) TAUT_TRY(lane->space->copy(lane->place, dst, src, bytes));
     return taut__lane_wait(lane);
 }

@@ -54,7 +54,8 @@ static taut_status prepare_stage(taut__plain_sum *r, taut_place place, size_t sl
 
 void taut__plain_sum_release(taut__plain_sum *r)
 {
-    if (r->space && r->stage) r->space->wait(r->place); /* copies may be under way, if the sum was given up */
+    bool here = r->space && r->stage && taut__space_use(r->space, r->place) == TAUT_OK;
+    if (here) r->space->wait(r->place); /* copies may be under way, if the sum was given up */
     for (int i = 0; r->space && i < TAUT_SLOTS; i++) {
         r->space->event_destroy(r->slot[i].copied);
         r->slot[i].copied = NULL;

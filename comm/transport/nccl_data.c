@@ -12,7 +12,8 @@ typedef struct nccl_data {
     taut__data        base;
     const taut__nccl *n;
     taut__nccl_comm   comm;
-    bool              owns, open, pending; /* in a group; NCCL has not taken all of it yet */
+    bool              owns, used;    /* used: operations have been given to it */
+    bool              open, pending; /* in a group; NCCL has not taken all of it yet */
     int               device;
     taut_place        place;
     taut__nccl_minder minder;
@@ -52,7 +53,9 @@ static taut_status usable(nccl_data *d, taut_place place)
     if (place.device != d->device)
         return taut__fail(TAUT_E_INVALID, "NCCL: a buffer on device %d: must be on device %d, as the communicator",
                           place.device, d->device);
-    return d->pending ? taut__fail(TAUT_E_STATE, "NCCL: a group is begun before the last one was taken") : TAUT_OK;
+    if (d->pending) return taut__fail(TAUT_E_STATE, "NCCL: a group is begun before the last one was taken");
+    d->used = true;
+    return TAUT_OK;
 }
 
 static taut_status group_begin(taut__data *data, taut_place place)
@@ -120,7 +123,7 @@ static taut_status look(nccl_data *d, bool *is_ready)
     if (asked != TAUT__NCCL_OK) return taut__nccl_failed(d->n, d->comm, asked, "ncclCommGetAsyncError");
     if (r != TAUT__NCCL_OK && r != TAUT__NCCL_IN_PROGRESS)
         return taut__nccl_failed(d->n, d->comm, r, "NCCL, asynchronously");
-    d->pending = d->pending && r == TAUT__NCCL_IN_PROGRESS;
+    d->pending = r == TAUT__NCCL_IN_PROGRESS; /* of calls of the program's own, too */
     *is_ready = !d->pending && !d->open;
     return TAUT_OK;
 }
@@ -137,13 +140,21 @@ static taut_status ready(taut__data *data, bool *is_ready)
 
 static int waiting_for(const taut__data *data) { return (void)data, -1; }
 
-static void abort_all(taut__data *data) { taut__nccl_minder_abort(&of(data)->minder); }
+/* The program's own, of which nothing has been asked, waits for nobody on our account, and stays as it is. */
+static void abort_all(taut__data *data)
+{
+    nccl_data *d = of(data);
+    if (d->owns || d->used) taut__nccl_minder_abort(&d->minder);
+    else taut__nccl_minder_gone(&d->minder);
+}
+
+void taut__data_nccl_gone(taut__data *d) { taut__nccl_minder_gone(&of(d)->minder); }
 
 static void destroy(taut__data *data)
 {
     if (!data) return;
     nccl_data *d = of(data);
-    if (d->owns && !atomic_load(&d->minder.aborted)) d->n->destroy(d->comm);
+    if (d->owns && !atomic_load(&d->minder.aborted)) taut__nccl_end(d->comm, d->n->destroy);
     taut__nccl_minder_destroy(&d->minder);
     taut__free(d);
 }

@@ -1,5 +1,82 @@
 /* nccl_minder.c : see nccl_minder.h. */
 #include "nccl_minder.h"
+#include "../base/thread.h"
+#include <errno.h>
+#include <time.h>
+
+/* ---- the end of a communicator ---- */
+
+enum {
+    ABORT_S = 1,
+    DESTROY_S = 5
+}; /* how long they are waited for: a process that exits meanwhile would end in the midst of it */
+
+typedef struct ending { /* whoever leaves last frees it */
+    taut__nccl_comm comm;
+    int (*call)(taut__nccl_comm comm);
+    pthread_mutex_t lock;
+    pthread_cond_t  over;
+    int             users;
+} ending;
+
+static void let_go(ending *e)
+{
+    int left = --e->users;
+    pthread_cond_signal(&e->over);
+    pthread_mutex_unlock(&e->lock);
+    if (left > 0) return;
+    pthread_mutex_destroy(&e->lock);
+    pthread_cond_destroy(&e->over);
+    taut__free(e);
+}
+
+static void *end_main(void *arg)
+{
+    ending *e = arg;
+    e->call(e->comm);
+    pthread_mutex_lock(&e->lock);
+    let_go(e);
+    return NULL;
+}
+
+static ending *ending_of(taut__nccl_comm comm, int (*call)(taut__nccl_comm comm))
+{
+    ending *e = taut__alloc(1, sizeof *e);
+    if (!e) return NULL;
+    *e = (ending){.comm = comm, .call = call, .users = 2};
+    pthread_mutex_init(&e->lock, NULL);
+    taut__cond_init(&e->over);
+    return e;
+}
+
+static void end_within(taut__nccl_comm comm, int (*call)(taut__nccl_comm comm), int seconds)
+{
+    ending         *e = ending_of(comm, call);
+    pthread_t       thread;
+    struct timespec until;
+    bool apart = e && taut__thread_start(&thread, end_main, e, "a thread that ends NCCL's communicator") == TAUT_OK;
+    if (!apart) {
+        call(comm);
+        taut__free(e);
+        return;
+    }
+    pthread_detach(thread);
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += seconds;
+    pthread_mutex_lock(&e->lock);
+    while (e->users > 1 && pthread_cond_timedwait(&e->over, &e->lock, &until) != ETIMEDOUT) {}
+    if (e->users > 1)
+        taut__log(TAUT_LOG_WARN, "comm",
+                  "NCCL has not ended its communicator yet: it does when no graph holds operations of it any more");
+    let_go(e);
+}
+
+void taut__nccl_end(taut__nccl_comm comm, int (*destroy)(taut__nccl_comm comm))
+{
+    end_within(comm, destroy, DESTROY_S);
+}
+
+/* ---- minding ---- */
 
 void taut__nccl_minder_init(taut__nccl_minder *m, const taut__nccl *n, taut__nccl_comm comm)
 {
@@ -13,13 +90,22 @@ void taut__nccl_minder_destroy(taut__nccl_minder *m)
     pthread_mutex_destroy(&m->lock);
 }
 
+/* Who looks at it has the lock; afterwards nobody does. */
+static bool marked(taut__nccl_minder *m)
+{
+    pthread_mutex_lock(&m->lock);
+    bool before = atomic_exchange(&m->aborted, true);
+    pthread_mutex_unlock(&m->lock);
+    return before;
+}
+
 /* NCCL's own abort frees the communicator: nothing of it is touched afterwards. */
 void taut__nccl_minder_abort(taut__nccl_minder *m)
 {
-    pthread_mutex_lock(&m->lock);
-    if (!atomic_exchange(&m->aborted, true)) m->n->abort(m->comm);
-    pthread_mutex_unlock(&m->lock);
+    if (!marked(m)) end_within(m->comm, m->n->abort, ABORT_S);
 }
+
+void taut__nccl_minder_gone(taut__nccl_minder *m) { (void)marked(m); }
 
 static void on_stuck(void *ctx, const char *text)
 {

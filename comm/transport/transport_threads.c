@@ -5,7 +5,7 @@
  * requests are then done; `done` is released after the copy and acquired by its owner's poll. Whoever waits sleeps on
  * his own mailbox's condition, which is signalled when one of his requests is done. */
 #include "transport.h"
-#include <pthread.h>
+#include "../base/thread.h"
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -141,7 +141,7 @@ static void threads_idle(taut__transport *t, int us)
     threads_transport *self = (threads_transport *)t;
     mailbox           *b = &self->hub->box[t->rank];
     struct timespec    until;
-    clock_gettime(CLOCK_REALTIME, &until);
+    clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_nsec += us * 1000L;
     until.tv_sec += until.tv_nsec / 1000000000L;
     until.tv_nsec %= 1000000000L;
@@ -292,7 +292,7 @@ static taut_status meet(taut__transport *t, int wait_ms, int *old)
     if (h->came++ == 0) h->until = taut__now() + 1e-3 * wait_ms;
     h->here[t->rank] = true;
     while (!h->closed && h->came < h->ranks && taut__now() < h->until) {
-        clock_gettime(CLOCK_REALTIME, &nap);
+        clock_gettime(CLOCK_MONOTONIC, &nap);
         nap.tv_nsec += 10000000;
         nap.tv_sec += nap.tv_nsec / 1000000000L;
         nap.tv_nsec %= 1000000000L;
@@ -344,12 +344,12 @@ static hub *hub_create(int ranks)
         return NULL;
     }
     h->ranks = ranks;
-    pthread_cond_init(&h->met, NULL);
+    taut__cond_init(&h->met);
     atomic_init(&h->users, ranks);
     pthread_mutex_init(&h->lock, NULL);
     for (int r = 0; r < ranks; r++) {
         pthread_mutex_init(&h->box[r].lock, NULL);
-        pthread_cond_init(&h->box[r].changed, NULL);
+        taut__cond_init(&h->box[r].changed);
     }
     return h;
 }

@@ -82,12 +82,8 @@ static void *thread_main(void *arg)
 void taut__watchdog_init(taut__watchdog *w, taut__transport *t, int32_t timeout_ms)
 {
     *w = (taut__watchdog){.t = t, .timeout_ms = timeout_ms, .there = true};
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_mutex_init(&w->lock, NULL);
-    pthread_cond_init(&w->wake, &attr);
-    pthread_condattr_destroy(&attr);
+    taut__cond_init(&w->wake);
 }
 
 void taut__watchdog_destroy(taut__watchdog *w)

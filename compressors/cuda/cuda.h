@@ -131,6 +131,9 @@ typedef struct taut__cuda_device {
     void *(*host_alloc)(size_t bytes);         /* zeroed and pinned; NULL: there is none */
     void (*host_release)(void *p);
     taut_status (*capturing)(taut__cuda_stream s, bool *is);
+    taut_status (*fill_rows)(void *dst, size_t apart, int byte, size_t bytes, size_t rows, taut__cuda_stream s);
+    int (*where)(const void *p); /* the number of the device whose memory it is; -1: of none alone */
+    int (*now)(void); /* the thread's device, which use() sets; -1: not known, or nobody has used it so far */
 } taut__cuda_device;
 
 /* ---- plain passes over floats ---- unit: TAUT__CUDA_TILE elements */

@@ -44,10 +44,18 @@ static taut_status fill(taut_place p, void *dst, int byte, size_t bytes)
 {
     return device()->fill(dst, byte, bytes, p.stream);
 }
+static taut_status fill_rows(taut_place p, void *dst, size_t apart, int byte, size_t bytes, size_t rows)
+{
+    return device()->fill_rows(dst, apart, byte, bytes, rows, p.stream);
+}
 static taut_status check(taut_place p, const void *memory, const char *what)
 {
-    (void)p;
-    return memory ? device()->check(memory, true, what) : taut__fail(TAUT_E_INVALID, "%s is NULL", what);
+    if (!memory) return taut__fail(TAUT_E_INVALID, "%s is NULL", what);
+    TAUT_TRY(device()->check(memory, true, what));
+    int at = device()->where(memory);
+    if (at < 0 || at == p.device) return TAUT_OK;
+    return taut__fail(TAUT_E_INVALID, "%s: %p is memory of device %d: must be of device %d, which was named", what,
+                      memory, at, p.device);
 }
 static taut_status stream_create(taut_place *p)
 {
@@ -72,6 +80,7 @@ static taut_status event_test(taut__event *e, bool *passed) { return device()->e
 static taut_status event_hold(taut__event *e, taut_place p) { return device()->event_hold(e, p.stream); }
 
 static taut_status use(taut_place p) { return device()->use(p.device); }
+static int         now(void) { return device()->now(); }
 static taut_status failed(taut_place p) { return device()->query(p.stream); }
 static void       *host_alloc(taut_place p, size_t bytes)
 {
@@ -93,6 +102,7 @@ const taut__space taut__space_cuda = {
     .copy = copy,
     .put = put,
     .fill = fill,
+    .fill_rows = fill_rows,
     .check = check,
     .stream_create = stream_create,
     .stream_destroy = stream_destroy,
@@ -103,6 +113,7 @@ const taut__space taut__space_cuda = {
     .event_test = event_test,
     .event_hold = event_hold,
     .use = use,
+    .now = now,
     .failed = failed,
     .host_alloc = host_alloc,
     .host_release = host_release,

@@ -30,12 +30,10 @@ int ranks_count(void) { return ranks; }
 
 const char *ranks_device(const char *name)
 {
-    static const char *const local[] = {"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID"};
-    static char              text[32];
-    const char              *n = NULL;
-    for (size_t i = 0; i < sizeof local / sizeof *local && !n; i++) n = getenv(local[i]);
-    if (strcmp(name, "cuda") != 0 || !n) return name;
-    snprintf(text, sizeof text, "cuda:%.8s", n);
+    static char text[32];
+    int         n = cli_device();
+    if (strcmp(name, "cuda") != 0 || n < 0) return name;
+    snprintf(text, sizeof text, "cuda:%d", n);
     return text;
 }
 

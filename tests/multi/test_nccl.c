@@ -270,6 +270,15 @@ static taut_status alone_steps(alone *a, taut_comm *comm, taut_place place)
     return status;
 }
 
+/* The program's own, which it has waited for. */
+static taut_status begin_own(const alone *a, taut__nccl_comm *nccl)
+{
+    bool ready = false;
+    TAUT_TRY(taut__nccl_begin(nccl_double_table(), a->size, a->id, a->rank, nccl));
+    while (!ready) TAUT_TRY(taut__nccl_poll(nccl_double_table(), *nccl, &ready));
+    return TAUT_OK;
+}
+
 static taut_status alone_body(alone *a)
 {
     taut_config     cfg = TAUT_CONFIG_INIT;
@@ -277,7 +286,7 @@ static taut_status alone_body(alone *a)
     taut__nccl_comm nccl;
     taut_comm      *comm = NULL;
     cfg.timeout_ms = 20000;
-    TAUT_TRY(taut__nccl_begin(nccl_double_table(), a->size, a->id, a->rank, &nccl));
+    TAUT_TRY(begin_own(a, &nccl));
     taut_status s = taut__comm_create_nccl(nccl, place, &cfg, &comm);
     if (s == TAUT_OK) s = alone_steps(a, comm, place);
     taut_comm_destroy(comm);
@@ -304,7 +313,7 @@ static void *absent_main(void *arg)
     taut_comm      *comm = NULL;
     double          begin;
     cfg.timeout_ms = 500;
-    a->status = taut__nccl_begin(nccl_double_table(), a->size, a->id, a->rank, &nccl);
+    a->status = begin_own(a, &nccl);
     begin = taut__now();
     if (a->status == TAUT_OK && a->rank + 1 < a->size) a->status = taut__comm_create_nccl(nccl, place, &cfg, &comm);
     a->seconds = taut__now() - begin;
@@ -332,6 +341,7 @@ START_TEST(one_never_calls)
     alone a[MOST];
     int   size = 2 + _i;
     setup_double();
+    nccl_double_lazy(_i == 1 ? 3 : 0);
     nccl_double_blocking(_i == 2); /* then the communicator has been aborted */
     run_alone(absent_main, a, size);
     for (int r = 0; r + 1 < size; r++) {
@@ -355,6 +365,65 @@ START_TEST(nccl_alone)
     ck_assert(taut_comm_create_nccl(NULL, NULL, NULL, &(taut_comm *){0}) == TAUT_E_INVALID);
     device_left_empty();
     teardown_double();
+}
+END_TEST
+
+/* ---- a program that uses another device when it calls ---- */
+
+/* Threads are of that device which they last named, at first of device 0: what we do for ours we do there, in all threads, and the program's stays of its own. */
+typedef struct elsewhere {
+    const char *spec;
+    bool        nccl;
+} elsewhere;
+#define THERE(call)                                                                                                    \
+    do {                                                                                                               \
+        mock_use(0);                                                                                                   \
+        TAUT_TRY(call);                                                                                                \
+        NEED(mock_used() == 0);                                                                                        \
+        mock_use(mock_device());                                                                                       \
+    } while (0)
+static taut_status elsewhere_body(ranks_ctx *c)
+{
+    const elsewhere *e = c->arg;
+    setup            s = setup_of(e->spec, c->size);
+    taut_place       place = mock_stream();
+    taut_layer      *w, *b;
+    buffer           x, y;
+    outcome          o = {0};
+    buffer_make(&x, true, place, N * sizeof(float)), buffer_make(&y, true, place, SMALL * sizeof(float));
+    TAUT_TRY(rank_enroll(c, &s, &w, &b));
+    if (e->nccl) THERE(taut__comm_open_nccl(c->comm, (taut_place){.space = TAUT_SPACE_TEST, .device = mock_device()}));
+    for (int step = 0; step < STEPS; step++) {
+        buffer_fill(&s, c->rank, step, N, x.here), buffer_fill(&s, c->rank, step, SMALL, y.here);
+        mock_write(x.at, x.here, x.bytes), mock_write(y.at, y.here, y.bytes);
+        THERE(taut_allreduce_start_on(w, x.at, TAUT_MEAN, place.space, place.device, place.stream));
+        THERE(taut_allreduce_start_on(b, y.at, TAUT_MEAN, place.space, place.device, place.stream));
+        if (step % 2) THERE(taut_wait(w));
+        THERE(taut_step_end(c->comm));
+    }
+    THERE(rank_save(c, &o));
+    free(o.state);
+    taut__memory_of(place.space)->wait(place);
+    mock_use(0);
+    taut_comm_destroy(c->comm);
+    NEED(mock_used() == 0);
+    c->comm = NULL;
+    mock_stream_end(place);
+    buffer_drop(&x), buffer_drop(&y);
+    return TAUT_OK;
+}
+START_TEST(another_device)
+{
+    static const char *const of[] = {"quant:bits=4", "grid", "topk", "powersgd:rank=2", "stack:topk+fp16", "none"};
+    for (int by = 0; by < 2; by++) {
+        elsewhere   e = {of[_i], by == 1};
+        setup       s = setup_of(e.spec, 2);
+        taut_config cfg = setup_config(&s);
+        setup_double(), mock_strict();
+        ranks_ok(2 + by, &cfg, elsewhere_body, &e);
+        device_left_empty();
+        teardown_double();
+    }
 }
 END_TEST
 
@@ -404,5 +473,7 @@ int main(void)
     t = suite_case(s, "alone", 120);
     tcase_add_loop_test(t, nccl_alone, 0, 3);
     tcase_add_loop_test(t, one_never_calls, 0, 3);
+    t = suite_case(s, "devices", 60);
+    tcase_add_loop_test(t, another_device, 0, 6);
     return suite_run(s);
 }

@@ -296,7 +296,12 @@ static taut_status   own_body(ranks_ctx *c)
     TAUT_TRY(register_one(c, &w));
     bool odd = *(int *)c->arg == 0;
     TAUT_TRY(taut__nccl_begin(n, c->size + odd, shared_id, c->rank, &mine));
-    taut_status s = taut_comm_use_nccl(c->comm, mine);
+    bool none = *(int *)c->arg == 2 && c->rank == 1; /* of one rank it is refused: nothing becomes of the others' */
+    taut_status s = taut_comm_use_nccl(c->comm, none ? NULL : mine);
+    if (*(int *)c->arg == 2) {
+        NEED(s == TAUT_E_INVALID && strstr(taut_last_error(), "nccl is NULL"));
+        s = taut_comm_use_nccl(c->comm, mine);
+    }
     if (odd) {
         NEED(s == TAUT_E_MISMATCH && strstr(taut_last_error(), "of 4"));
         n->destroy(mine);
@@ -335,6 +340,6 @@ int main(void)
     tcase_add_test(t, one_cannot);
     tcase_add_loop_test(t, arguments, 0, 3);
     tcase_add_test(t, host_buffer);
-    tcase_add_loop_test(t, own_communicator, 0, 2);
+    tcase_add_loop_test(t, own_communicator, 0, 3);
     return suite_run(s);
 }

@@ -7,9 +7,11 @@
 #include "comm/reduce/exchange.h"
 #include "../support/suite.h"
 #include <math.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { REPLAYS = 6, STEPS_ALL = 2 + REPLAYS, LAYERS = 2 };
 
@@ -248,6 +250,120 @@ START_TEST(one_cannot)
 }
 END_TEST
 
+/* ---- what goes wrong while there are graphs ---- */
+
+typedef struct trouble {
+    taut_place  place;
+    taut_layer *w[LAYERS];
+    buffer      x[LAYERS];
+    mock_graph *graph;
+} trouble;
+
+static taut_status capture(trouble *t)
+{
+    mock_graph_begin(t->place);
+    taut_status s =
+        taut_allreduce_start_on(t->w[0], t->x[0].at, TAUT_MEAN, t->place.space, t->place.device, t->place.stream);
+    t->graph = mock_graph_end(t->place);
+    return s;
+}
+
+/* The first layer is in a graph; the second is not. */
+static taut_status open_trouble(ranks_ctx *c, trouble *t)
+{
+    *t = (trouble){.place = mock_stream()};
+    for (int i = 0; i < LAYERS; i++) {
+        buffer_make(&t->x[i], true, t->place, N * sizeof(float));
+        TAUT_TRY(taut_layer_register(c->comm, i ? "second" : "first", TAUT_F32, 2, (size_t[]){ROWS, COLS}, &t->w[i]));
+        TAUT_TRY(taut_layer_codec(t->w[i], "fp16"));
+    }
+    TAUT_TRY(taut__comm_open_nccl(c->comm, mock_place()));
+    for (int i = 0; i < LAYERS; i++) TAUT_TRY(buffer_start(t->w[i], &t->x[i]));
+    TAUT_TRY(taut_step_end(c->comm));
+    taut__memory_of(t->place.space)->wait(t->place);
+    return taut_graph_prepare(t->w[0]);
+}
+
+static void close_trouble(ranks_ctx *c, trouble *t)
+{
+    taut__memory_of(t->place.space)->wait(t->place);
+    taut_comm_destroy(c->comm);
+    c->comm = NULL;
+    if (t->graph) mock_graph_drop(t->graph);
+    for (int i = 0; i < LAYERS; i++) buffer_drop(&t->x[i]);
+    mock_stream_end(t->place);
+}
+
+/* A rank's part of a replay never happens. NCCL's abort comes back only when the graph is dropped, which the program does once it has heard. */
+static taut_status lost_body(ranks_ctx *c)
+{
+    trouble t;
+    TAUT_TRY(open_trouble(c, &t));
+    TAUT_TRY(capture(&t));
+    TAUT_TRY(taut__context_sum(&c->comm->ctx, (double[]){1}, 1));
+    if (c->rank != 1) mock_graph_launch(t.graph, t.place);
+    double      begin = taut__now();
+    taut_status s = c->rank == 1 ? TAUT_OK : taut_graph_launched(t.w[0], t.place.stream);
+    if (s == TAUT_OK && c->rank != 1) s = taut_wait(t.w[0]);
+    else usleep(1000000);
+    double seconds = taut__now() - begin;
+    NEED(c->rank == 1 || (s == TAUT_E_TIMEOUT && strstr(taut_last_error(), "first")));
+    NEED(seconds < 8);
+    close_trouble(c, &t);
+    return TAUT_OK;
+}
+
+/* A layer outside of graphs is under way when one is launched: its operations come before the graph's on one rank and behind them on another. */
+static taut_status mixed_body(ranks_ctx *c)
+{
+    trouble t;
+    TAUT_TRY(open_trouble(c, &t));
+    TAUT_TRY(capture(&t));
+    TAUT_TRY(buffer_start(t.w[1], &t.x[1]));
+    while (atomic_load(&t.w[1]->reduction.job.state) == TAUT_JOB_RUNNING)
+        sched_yield(); /* so that here nothing comes of it */
+    TAUT_TRY(taut__context_sum(&c->comm->ctx, (double[]){1}, 1));
+    mock_graph_launch(t.graph, t.place);
+    REFUSED(taut_graph_launched(t.w[0], t.place.stream), TAUT_E_STATE, "layer 'second' is under way outside");
+    TAUT_TRY(taut_wait(t.w[1]));
+    mock_graph_launch(t.graph, t.place);
+    TAUT_TRY(taut_graph_launched(t.w[0], t.place.stream));
+    TAUT_TRY(taut_step_end(c->comm));
+    if (c->rank != 1) mock_graph_drop(t.graph), t.graph = NULL; /* rank 1 forgets it: waited for in vain */
+    close_trouble(c, &t);
+    return TAUT_OK;
+}
+/* A kernel cannot be enqueued while it is captured; and NCCL does not take what is captured. */
+static taut_status failing_body(ranks_ctx *c)
+{
+    trouble t;
+    TAUT_TRY(open_trouble(c, &t));
+    TAUT_TRY(taut__context_sum(&c->comm->ctx, (double[]){1}, 1));
+    if (c->rank == 0) mock_fail(MOCK_ENQUEUE, 1);
+    if (c->rank == 0) NEED(capture(&t) == TAUT_E_DEVICE);
+    if (c->rank == 0) mock_graph_drop(t.graph), mock_fail(MOCK_NONE, 0);
+    TAUT_TRY(taut__context_sum(&c->comm->ctx, (double[]){1}, 1));
+    nccl_double_lazy(1 << 30);
+    taut_status s = capture(&t);
+    NEED(s == TAUT_E_TIMEOUT && strstr(taut_last_error(), "first"));
+    close_trouble(c, &t);
+    return TAUT_OK;
+}
+START_TEST(troubles)
+{
+    static taut_status (*const of[])(ranks_ctx *) = {lost_body, mixed_body, failing_body};
+    setup s = setup_of("none", 3);
+    s.feedback = "on";
+    taut_config cfg = setup_config(&s);
+    if (_i != 1) cfg.timeout_ms = 700;
+    mock_open(), nccl_double_open();
+    ranks_ok(3, &cfg, of[_i], NULL);
+    device_left_empty();
+    ck_assert_int_eq(nccl_double_left(), 0);
+    nccl_double_close(), mock_close();
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("nccl graphs");
@@ -255,5 +371,7 @@ int main(void)
     tcase_add_loop_test(t, replays, 0, KINDS);
     tcase_add_loop_test(t, refused, 0, 5);
     tcase_add_test(t, one_cannot);
+    t = suite_case(s, "troubles", 60);
+    tcase_add_loop_test(t, troubles, 0, 3);
     return suite_run(s);
 }

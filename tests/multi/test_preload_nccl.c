@@ -41,21 +41,33 @@ static taut_dtype dtype(int type)
     return type == TAUT__NCCL_F32 ? TAUT_F32 : type == TAUT__NCCL_F16 ? TAUT_F16 : TAUT_BF16;
 }
 
+/* The program's thread uses device 0 when it calls NCCL; whatever happens then, it does so afterwards. */
+static _Atomic int strayed;
+static void        to_own_device(void)
+{
+    if (mock_used() != 0) strayed++;
+    mock_use(mock_device());
+}
+
 /* Late, in the order of the program's stream. */
 static void put_in(program *p, int type, size_t n)
 {
+    to_own_device();
     static _Thread_local char kept[4 * COUNT];
     for (size_t i = 0; i < n; i++) p->x[i] = value(p->rank, i);
     taut__vectors_host.convert((taut_place){0}, kept, dtype(type), p->x, TAUT_F32, n);
     taut__memory_of(p->place.space)->copy(p->place, p->from, kept, n * width(type));
+    mock_use(0);
 }
 
 static void get_out(program *p, int type, size_t n, const void *at, float *out)
 {
     static _Thread_local char raw[4 * COUNT];
+    to_own_device();
     taut__memory_of(p->place.space)->wait(p->place);
     mock_read(raw, at, n * width(type));
     taut__vectors_host.convert((taut_place){0}, out, TAUT_F32, raw, dtype(type), n);
+    mock_use(0);
 }
 
 /* Squared error of n results, relative, against the sum of elements first + i over ranks, times factor. */
@@ -149,8 +161,8 @@ static int groups(program *p)
     int before = nccl_double_operations();
     MUST(ncclGroupStart() == 0 && ncclGroupStart() == 0);
     MUST(ncclAllReduce(p->from, p->to, COUNT, TAUT__NCCL_F32, TAUT__NCCL_AVG, p->comm, p->place.stream) == 0);
-    MUST(ncclAllReduce(p->to, p->to, COUNT, TAUT__NCCL_F32, TAUT__NCCL_SUM, p->comm, p->place.stream) ==
-         0); /* of the result of the first */
+    if (p->size > 1) /* of the result of the first; NCCL's own know no order in a group */
+        MUST(ncclAllReduce(p->to, p->to, COUNT, TAUT__NCCL_F32, TAUT__NCCL_SUM, p->comm, p->place.stream) == 0);
     MUST(ncclGroupEnd() == 0);
     MUST(p->size > 1 || nccl_double_operations() == before);
     MUST(ncclGroupEnd() == 0);
@@ -158,6 +170,57 @@ static int groups(program *p)
     double e = error(p, out, 0, COUNT, 1);
     MUST(e < 3 * CODED && (p->size == 1 || e > PLAIN));
     free(out);
+    return 0;
+}
+
+/* A communicator that does not block takes nothing before it has taken what was asked last; in a group that is NCCL's affair. */
+static int unblocking(program *p)
+{
+    float *out = malloc(COUNT * sizeof *out);
+    char  *few = p->from + 4 * COUNT - 8 * FEW;
+    for (int large = 0; large < 2; large++) {
+        size_t n = COUNT - 2 * FEW;
+        int    state = TAUT__NCCL_IN_PROGRESS;
+        put_in(p, TAUT__NCCL_F32, COUNT);
+        MUST(ncclGroupStart() == 0);
+        MUST(ncclAllReduce(few, few, FEW, TAUT__NCCL_F32, TAUT__NCCL_SUM, p->comm, p->place.stream) == 0);
+        if (large)
+            MUST(ncclAllReduce(p->from, p->to, n, TAUT__NCCL_F32, TAUT__NCCL_SUM, p->comm, p->place.stream) == 0);
+        MUST(ncclAllReduce(few + 4 * FEW, few + 4 * FEW, FEW, TAUT__NCCL_F32, TAUT__NCCL_SUM, p->comm,
+                           p->place.stream) == 0);
+        int r = ncclGroupEnd();
+        MUST(r == 0 || r == TAUT__NCCL_IN_PROGRESS);
+        while (state == TAUT__NCCL_IN_PROGRESS) MUST(nccl_double_table()->async_error(p->comm, &state) == 0);
+        MUST(state == 0);
+        for (int i = 0; i < 2; i++) {
+            get_out(p, TAUT__NCCL_F32, FEW, few + 4 * FEW * i, out);
+            MUST(error(p, out, n + FEW * (size_t)i, FEW, 1) < 1e-11);
+        }
+        if (large) get_out(p, TAUT__NCCL_F32, n, p->to, out);
+        MUST(!large || (error(p, out, 0, n, 1) < CODED && error(p, out, 0, n, 1) > PLAIN));
+    }
+    free(out);
+    return 0;
+}
+
+/* Such a communicator is aborted by another thread of the program, while a call of it is being made: the call ends, and NCCL, whose memory is gone, is asked
+ * for nothing any more. */
+static void *abort_soon(void *comm)
+{
+    usleep(100000);
+    ncclCommAbort(comm);
+    return NULL;
+}
+static int aborted_meanwhile(program *p)
+{
+    pthread_t thread;
+    put_in(p, TAUT__NCCL_F32, COUNT);
+    nccl_double_lazy(1 << 30); /* it is never taken */
+    MUST(pthread_create(&thread, NULL, abort_soon, p->comm) == 0);
+    int r = ncclAllReduce(p->from, p->to, COUNT, TAUT__NCCL_F32, TAUT__NCCL_SUM, p->comm, p->place.stream);
+    pthread_join(thread, NULL);
+    MUST(r != 0);
+    p->comm = NULL;
     return 0;
 }
 
@@ -285,11 +348,14 @@ static void program_begin(program *p)
         taut__memory_of(p->place.space)->alloc(p->place, 4 * COUNT, &to);
     p->from = from, p->to = to, p->x = malloc(4 * COUNT);
     p->failed = taut__nccl_begin(nccl_double_table(), p->size, p->id, p->rank, &p->comm) != TAUT_OK;
+    for (bool ready = false; !p->failed && !ready;)
+        p->failed = taut__nccl_poll(nccl_double_table(), p->comm, &ready) != TAUT_OK;
+    mock_use(0);
 }
 static void program_end(program *p)
 {
     taut__memory_of(p->place.space)->wait(p->place);
-    ncclCommDestroy(p->comm);
+    if (p->comm) ncclCommDestroy(p->comm);
     mock_stream_end(p->place);
     taut__memory_of(p->place.space)->release(p->place, p->from),
         taut__memory_of(p->place.space)->release(p->place, p->to);
@@ -308,6 +374,7 @@ static void *program_main(void *arg)
 static int  budgeted(program *p) { return sums(p); }
 static int  unsuited(program *p);
 static bool blocking;
+static int  polls;
 static void run_program(int size, int (*body)(program *p))
 {
     program   p[MOST];
@@ -316,6 +383,7 @@ static void run_program(int size, int (*body)(program *p))
     if (body != unsuited && body != budgeted) setenv("TAUT_CODEC", "quant:bits=4", 1);
     mock_open(), nccl_double_open();
     nccl_double_blocking(blocking);
+    nccl_double_lazy(polls);
     taut__nccl_space = TAUT_SPACE_TEST;
     nccl_double_table()->unique_id(&p[0].id);
     for (int i = 0; i < REMADE; i++) nccl_double_table()->unique_id(&remade_id[i]);
@@ -326,6 +394,7 @@ static void run_program(int size, int (*body)(program *p))
     for (int r = 0; r < size; r++) pthread_join(thread[r], NULL);
     for (int r = 0; r < size; r++) ck_assert_msg(!p[r].failed, "rank %d of %d", r, size);
     ck_assert_int_eq(nccl_double_left(), 0);
+    ck_assert_int_eq(strayed, 0);
     device_left_empty();
     nccl_double_close(), mock_close();
 }
@@ -415,6 +484,18 @@ static int not_there(program *p)
 START_TEST(all_not_there) { run_program(2 + _i, not_there); }
 END_TEST
 
+START_TEST(all_unblocking)
+{
+    polls = 3;
+    run_program(2 + _i, unblocking);
+}
+END_TEST
+START_TEST(all_aborted)
+{
+    run_program(2, aborted_meanwhile);
+    ck_assert_int_eq(nccl_double_strays(), 0);
+}
+END_TEST
 START_TEST(all_in_capture) { run_program(1 + _i, in_capture); }
 END_TEST
 START_TEST(all_abandoned) { run_program(2 + _i, abandoned); }
@@ -496,5 +577,8 @@ int main(void)
     tcase_add_test(t, by_budget);
     tcase_add_loop_test(t, unsuited_codecs, 0, UNSUITED);
     tcase_add_test(t, report);
+    t = suite_case(s, "unblocking", 60);
+    tcase_add_loop_test(t, all_unblocking, 0, 2);
+    tcase_add_test(t, all_aborted);
     return suite_run(s);
 }

@@ -7,7 +7,7 @@
 
 typedef struct job {
     const char *spec, *algorithm;
-    size_t      times;          /* the layer, of ROWS x COLS */
+    size_t      times;          /* the layer, of ROWS x COLS; 0: a small one */
     size_t      pageable[MOST]; /* of all ranks, in the last step */
     uint64_t    result[MOST];
 } job;
@@ -20,11 +20,13 @@ static taut_status body(ranks_ctx *c)
     taut_place  place = mock_stream();
     setup       s = setup_of(j->spec, c->size);
     taut_status status = TAUT_OK;
-    buffer_make(&x, true, place, j->times * N * sizeof(float));
-    TAUT_TRY(taut_layer_register(c->comm, "w", TAUT_F32, 2, (size_t[]){j->times * ROWS, COLS}, &w));
-    TAUT_TRY(taut_layer_codec(w, j->spec));
+    bool        small = j->times == 0;
+    size_t      shape[] = {small ? SMALL : j->times * ROWS, COLS}, n = small ? SMALL : j->times * N;
+    buffer_make(&x, true, place, n * sizeof(float));
+    TAUT_TRY(taut_layer_register(c->comm, "w", TAUT_F32, small ? 1 : 2, shape, &w));
+    if (!small) TAUT_TRY(taut_layer_codec(w, j->spec));
     for (int step = 0; step < STEPS && status == TAUT_OK; step++) {
-        buffer_fill(&s, c->rank, step, j->times * N, x.here);
+        buffer_fill(&s, c->rank, step, n, x.here);
         TAUT_TRY(taut__context_sum(&c->comm->ctx, (double[]){1}, 1));
         size_t before = mock_left().pageable;
         TAUT_TRY(taut__context_sum(&c->comm->ctx, (double[]){1}, 1));
@@ -77,6 +79,17 @@ START_TEST(pinned)
 }
 END_TEST
 
+/* Small layers pass through host memory as they are, in and out, in the order of the program's stream. */
+START_TEST(small_layers)
+{
+    job j = {.spec = "none", .algorithm = "auto"};
+    mock_open();
+    run(&j, 2);
+    for (int r = 0; r < 2; r++) ck_assert_uint_eq(j.pageable[r], 2 * SMALL * sizeof(float)); /* the test's own */
+    mock_close();
+}
+END_TEST
+
 /* Where nothing can be pinned, results are the same. */
 START_TEST(cannot_be_pinned)
 {
@@ -96,6 +109,7 @@ int main(void)
     Suite *s = suite_create("staging");
     TCase *t = suite_case(s, "staging", 60);
     tcase_add_loop_test(t, pinned, 0, sizeof cases / sizeof *cases);
+    tcase_add_test(t, small_layers);
     tcase_add_loop_test(t, cannot_be_pinned, 0, 3);
     return suite_run(s);
 }

@@ -58,6 +58,7 @@ static taut_status run_batch(mock_work *w)
 static taut_status mock_enqueue(taut__op op, const taut_codec *codec, const taut_piece *pieces, size_t n,
                                 taut_place place)
 {
+    mock_use(place.device);
     MOCK_FAIL_IF(MOCK_ENQUEUE, TAUT_E_DEVICE, taut__op_name(op));
     batch *b = malloc(sizeof *b + n * sizeof *b->each);
     mock_ensure(b != NULL, "out of memory");

@@ -54,7 +54,7 @@ bool mock_fails(mock_call call)
 static taut_status mock_alloc(taut_place p, size_t bytes, void **out)
 {
     size_t at = 0, i = 0;
-    (void)p;
+    mock_use(p.device);
     *out = NULL;
     MOCK_FAIL_IF(MOCK_ALLOC, TAUT_E_NOMEM, "alloc");
     bytes = (taut__max(bytes, 1) + 63) / 64 * 64;
@@ -113,6 +113,7 @@ typedef struct stream {
 static stream     *whole; /* the default stream */
 static stream     *all_streams;
 static taut_status run_record(mock_work *w), run_hold(mock_work *w), run_release(mock_work *w);
+static void        enqueue_any(taut_place p, mock_work w);
 
 static void *stream_main(void *arg)
 {
@@ -149,9 +150,26 @@ static void *stream_main(void *arg)
     return NULL;
 }
 
+/* ---- threads' devices ---- */
+
+static _Thread_local int used;
+static _Atomic bool      strict;
+int                      mock_device(void) { return DEVICE; }
+void                     mock_strict(void) { atomic_store(&strict, true); }
+void                     mock_use(int device) { used = device; }
+int                      mock_used(void) { return used; }
+static taut_status       mock_use_place(taut_place p) { return used = p.device, TAUT_OK; }
+static void              must_be_here(const char *what) { mock_ensure(!atomic_load(&strict) || used == DEVICE, what); }
+
 static stream *stream_of(taut_place p) { return p.stream ? (stream *)(void *)p.stream : whole; }
 
 void mock_enqueue_work(taut_place p, mock_work w)
+{
+    must_be_here("work is enqueued by a thread that uses another device");
+    enqueue_any(p, w);
+}
+
+static void enqueue_any(taut_place p, mock_work w)
 {
     stream    *s = stream_of(p);
     mock_work *kept = malloc(sizeof *kept);
@@ -201,6 +219,7 @@ static void stream_end(stream *s)
 
 static taut_status mock_stream_create(taut_place *p)
 {
+    mock_use_place(*p);
     p->stream = (struct CUstream_st *)(void *)stream_new();
     atomic_fetch_add(&streams, 1);
     return TAUT_OK;
@@ -233,6 +252,7 @@ static void mock_release(taut_place p, void *memory)
 static taut_status mock_wait(taut_place p)
 {
     stream *s = stream_of(p);
+    must_be_here("a thread that uses another device waits");
     mock_ensure(!s->recorded, "a stream that is being captured is waited for");
     pthread_mutex_lock(&s->lock);
     while (s->first || s->busy) pthread_cond_wait(&s->idle, &s->lock);
@@ -260,6 +280,7 @@ static void mock_release_in(taut_place p, void *memory)
 }
 static taut_status mock_alloc_in(taut_place p, size_t bytes, void **out)
 {
+    mock_use_place(p);
     TAUT_TRY(mock_alloc(p, bytes, out));
     memset(seen(*out), 0xdd, bytes);
     return TAUT_OK;
@@ -324,7 +345,7 @@ static void leave_event(taut__event *e)
 
 static taut_status mock_event_create(taut_place p, taut__event **e)
 {
-    (void)p;
+    mock_use_place(p);
     *e = NULL;
     MOCK_FAIL_IF(MOCK_EVENT, TAUT_E_DEVICE, "event_create");
     *e = calloc(1, sizeof **e);
@@ -362,6 +383,7 @@ static taut_status mock_event_record(taut__event *e, taut_place p)
 static taut_status mock_event_test(taut__event *e, bool *passed)
 {
     MOCK_FAIL_IF(MOCK_EVENT, TAUT_E_DEVICE, "event_test");
+    must_be_here("a thread that uses another device asks for an event");
     pthread_mutex_lock(&e->lock);
     *passed = e->passed == e->recorded;
     pthread_mutex_unlock(&e->lock);
@@ -416,24 +438,25 @@ void mock_enqueue_task(taut_place p, mock_task task, void *arg)
     void *kept = malloc(sizeof task);
     mock_ensure(kept != NULL, "out of memory");
     memcpy(kept, &task, sizeof task);
-    mock_enqueue_work(p, (mock_work){.run = run_call, .a = arg, .data = kept, .data_bytes = sizeof task});
+    enqueue_any(p, (mock_work){.run = run_call, .a = arg, .data = kept, .data_bytes = sizeof task});
 }
 
 /* ---- graphs ---- */
 
 /* What is recorded is never run itself: it is the pattern of every launch, and keeps arg until the graph goes. */
-void mock_enqueue_task_again(taut_place p, mock_task task, void *arg, void *(*again)(void *arg),
+bool mock_enqueue_task_again(taut_place p, mock_task task, void *arg, void *(*again)(void *arg),
                              void (*drop)(void *arg))
 {
     if (!stream_of(p)->recorded) {
         mock_enqueue_task(p, task, arg);
-        return;
+        return false;
     }
     mock_enqueue_task(p, task, arg);
     mock_work *w = stream_of(p)->recorded->first;
     while (w->next) w = w->next;
     w->again = again;
     w->drop = drop;
+    return true;
 }
 
 void mock_graph_begin(taut_place p)
@@ -493,6 +516,8 @@ static const taut__space space = {
     .event_record = mock_event_record,
     .event_test = mock_event_test,
     .event_hold = mock_event_hold,
+    .use = mock_use_place,
+    .now = mock_used,
     .failed = mock_stream_failed,
     .host_alloc = mock_host_alloc,
     .host_release = mock_host_release,
@@ -512,6 +537,7 @@ void mock_open(void)
     whole = stream_new();
     n_blocks = 0;
     strays = 0;
+    strict = false;
     taut__space_register(TAUT_SPACE_TEST, &space);
     taut__vectors_register(TAUT_SPACE_TEST, &mock_vectors);
     mock_ops_register(true);
@@ -536,7 +562,11 @@ void mock_fail(mock_call call, int nth)
 }
 bool mock_failed(void) { return atomic_load(&has_failed); }
 
-taut_place mock_place(void) { return (taut_place){.space = TAUT_SPACE_TEST, .device = DEVICE}; }
+taut_place mock_place(void)
+{
+    mock_use(DEVICE);
+    return (taut_place){.space = TAUT_SPACE_TEST, .device = DEVICE};
+}
 taut_place mock_stream(void)
 {
     taut_place p = mock_place();

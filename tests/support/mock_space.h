@@ -26,9 +26,15 @@ void mock_delay(
 void mock_fail(mock_call call, int nth); /* the nth call of that kind from now on fails, once; NONE: none does */
 bool mock_failed(void);                  /* it has */
 
-taut_place mock_place(void);  /* the device, with its default stream (NULL) */
+taut_place mock_place(void);  /* the device, with its default stream (NULL); the calling thread's from now on */
 taut_place mock_stream(void); /* with a stream of its own */
-void       mock_stream_end(taut_place p);
+int        mock_device(void); /* its number */
+/* From now on work that is enqueued, and questions, by a thread whose device is another one (0, until it says so) end the process: CUDA would fail, or wake
+ * up the other device for it. */
+void mock_strict(void);
+void mock_use(int device); /* the calling thread's */
+int  mock_used(void);
+void mock_stream_end(taut_place p);
 
 void mock_capture(taut_place p); /* its stream is being captured from now on; the default stream: none is */
 void mock_capture_all(bool on);  /* all streams but the default one */
@@ -44,8 +50,9 @@ void                      mock_graph_drop(mock_graph *g);
 /* Work of other doubles, on the stream's thread; and an address as that thread sees it, NULL: not the device's. */
 typedef taut_status (*mock_task)(void *arg);
 void mock_enqueue_task(taut_place p, mock_task task, void *arg);
-/* The same of work that frees its argument: in a graph every launch has the one that again() makes of it, in the thread that launches. */
-void  mock_enqueue_task_again(taut_place p, mock_task task, void *arg, void *(*again)(void *arg),
+/* The same of work that frees its argument: in a graph every launch has the one that again() makes of it, in the thread that launches.
+ * Whether it is of a graph. */
+bool  mock_enqueue_task_again(taut_place p, mock_task task, void *arg, void *(*again)(void *arg),
                               void (*drop)(void *arg));
 void *mock_inside(const void *there);
 

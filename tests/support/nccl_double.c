@@ -39,6 +39,7 @@ struct ncclComm {
     int              rank, polls;
     uint64_t         seq; /* operations, so far */
     bool             aborted;
+    int              graphs; /* operations of it that graphs hold */
     int              error;
     char             why[160];
     struct group    *held, **held_last; /* lazy: not yet given to their streams */
@@ -68,7 +69,8 @@ static pthread_mutex_t      lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t       moved = PTHREAD_COND_INITIALIZER;
 static hub                 *hubs[MOST_HUBS];
 static struct ncclComm     *comms; /* all that were made: a task may look at one that is gone */
-static _Atomic int          delay_us, lazy_polls, version_code, left, operations;
+static _Atomic int          delay_us, lazy_polls, version_code, left, operations, strays;
+static int                  ending; /* threads that end a communicator */
 static int                  fault_rank, fault_nth;
 static nccl_fault           fault_kind;
 static size_t               spoils_at;
@@ -181,8 +183,8 @@ static void run_locked(group *g)
         wait_for_abort(c);
         return;
     }
-    int first = g->n > 1 ? rand() % g->n
-                         : 0; /* in whatever order; messages between two ranks keep theirs where there is one each */
+    /* in whatever order; messages between two ranks keep theirs where there is one each, as of sends */
+    int first = g->n > 1 && g->ops[0].kind < REDUCE ? rand() % g->n : 0;
     for (int i = 0; i < g->n; i++) post(g, &g->ops[(first + i) % g->n]);
     for (int i = 0; i < g->n && good; i++) good = finish(g, &g->ops[i]);
     if (!good) wait_for_abort(c); /* as a kernel does */
@@ -223,11 +225,21 @@ static void *again(void *arg)
     return g;
 }
 
+static void dropped(void *arg)
+{
+    group *g = arg;
+    pthread_mutex_lock(&lock);
+    g->comm->graphs--;
+    pthread_cond_broadcast(&moved);
+    pthread_mutex_unlock(&lock);
+    free(g);
+}
+
+/* With the lock. */
 static void give(group *g)
 {
-    taut_place p = mock_place();
-    p.stream = g->stream;
-    mock_enqueue_task_again(p, run, g, again, free);
+    taut_place p = {.space = TAUT_SPACE_TEST, .device = mock_device(), .stream = g->stream};
+    g->comm->graphs += mock_enqueue_task_again(p, run, g, again, dropped);
 }
 
 /* An operation is complete: on its way to the stream, now or after some polls. With the lock. */
@@ -309,6 +321,11 @@ static group *group_of(struct ncclComm *c, struct CUstream_st *stream)
 static int add_op(struct ncclComm *c, struct CUstream_st *stream, op o)
 {
     if (!c || (!reach(o.from) && o.kind != RECV) || (!reach(o.to) && o.kind != SEND)) return INVALID_ARGUMENT;
+    pthread_mutex_lock(&lock);
+    bool busy = c->polls > 0; /* what was asked of it before must have been taken */
+    if (c->aborted) strays++;
+    pthread_mutex_unlock(&lock);
+    if (busy) return INVALID_ARGUMENT;
     group *g = group_of(c, stream);
     if (!g || g->n == MOST_OPS) return INVALID_ARGUMENT; /* enough for ours */
     g->ops[g->n++] = o;
@@ -412,20 +429,26 @@ static int call_init(taut__nccl_comm *out, int ranks, taut__nccl_id id, int rank
     return c->polls ? TAUT__NCCL_IN_PROGRESS : TAUT__NCCL_OK;
 }
 
+/* As NCCL's, it comes back once graphs that hold operations of it are gone. */
 static int call_abort(taut__nccl_comm c)
 {
     pthread_mutex_lock(&lock);
     bool again = c->aborted;
     c->aborted = true;
+    ending++;
+    atomic_fetch_sub(&left, !again);
+    pthread_cond_broadcast(&moved);
+    while (c->graphs > 0) pthread_cond_wait(&moved, &lock);
+    ending--;
     pthread_cond_broadcast(&moved);
     pthread_mutex_unlock(&lock);
-    atomic_fetch_sub(&left, !again);
     return again ? INVALID_ARGUMENT : TAUT__NCCL_OK;
 }
 
 static int call_async_error(taut__nccl_comm c, int *r)
 {
     pthread_mutex_lock(&lock);
+    if (c->aborted) strays++;
     if (c->polls > 0) c->polls--;
     while (c->polls == 0 && c->held) {
         group *g = c->held;
@@ -442,7 +465,7 @@ static int call_count(taut__nccl_comm c, int *n) { return *n = c->hub->ranks, TA
 static int call_rank(taut__nccl_comm c, int *n) { return *n = c->rank, TAUT__NCCL_OK; }
 static int call_device(taut__nccl_comm c, int *n)
 {
-    return *n = mock_place().device + (atomic_load(&many_devices) ? c->rank : 0), TAUT__NCCL_OK;
+    return *n = mock_device() + (atomic_load(&many_devices) ? c->rank : 0), TAUT__NCCL_OK;
 }
 
 static taut__nccl table = {
@@ -471,7 +494,7 @@ static taut__nccl table = {
 void nccl_double_open(void)
 {
     setenv("TAUT_DATA_LINK", "off", 0); /* operations are counted: how fast it is would be measured by some */
-    delay_us = lazy_polls = operations = left = 0;
+    delay_us = lazy_polls = operations = left = strays = 0;
     blocking = many_devices = false;
     for (int i = 0; i < 2; i++) nccl_double_speed(i == 0, 0, 0);
     fault_kind = NCCL_FINE, spoils_at = 0;
@@ -492,6 +515,9 @@ static void drop_hub(hub *h)
 void nccl_double_close(void)
 {
     taut__nccl_use(NULL);
+    pthread_mutex_lock(&lock);
+    while (ending > 0) pthread_cond_wait(&moved, &lock);
+    pthread_mutex_unlock(&lock);
     for (size_t i = 0; i < MOST_HUBS && hubs[i]; i++) drop_hub(hubs[i]), hubs[i] = NULL;
     for (struct ncclComm *c = comms, *next; c; c = next) {
         next = c->next;
@@ -523,4 +549,5 @@ void nccl_double_version(int code)
 }
 int               nccl_double_left(void) { return atomic_load(&left); }
 int               nccl_double_operations(void) { return atomic_load(&operations); }
+int               nccl_double_strays(void) { return atomic_load(&strays); }
 const taut__nccl *nccl_double_table(void) { return &table; }

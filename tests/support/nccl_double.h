@@ -1,7 +1,8 @@
 /* nccl_double.h : the calls of NCCL that are used, for ranks that are threads of this process and buffers of the mock device (mock_space.h). What
  * is given to a stream runs on that stream's thread, late and in order, and waits there for the other ranks, as kernels of NCCL do. It is
  * strict where NCCL would hang or bring wrong bytes: ranks that make their operations in different orders, or of different lengths, get an
- * asynchronous error with words. Faults on demand. */
+ * asynchronous error with words; an operation that is asked for before the last one was taken is an invalid argument; and no communicator ends while graphs
+ * hold operations of it. Faults on demand. */
 #ifndef TAUT_TEST_NCCL_DOUBLE_H
 #define TAUT_TEST_NCCL_DOUBLE_H
 
@@ -30,10 +31,11 @@ void nccl_double_lazy(int polls); /* calls answer "in progress", and are taken a
 /* Calls come back when all ranks have made theirs, as NCCL's do that first have to connect; after 20 s without them they fail. */
 void nccl_double_blocking(bool on);
 void nccl_double_devices(
-    bool many); /* each rank says that it has a device of its own: the mock's number and its rank */
-void              nccl_double_version(int code); /* before 22800: no ncclAlltoAll */
-int               nccl_double_left(void);
-int               nccl_double_operations(void); /* of all ranks, so far */
+    bool many);                     /* each rank says that it has a device of its own: the mock's number and its rank */
+void nccl_double_version(int code); /* before 22800: no ncclAlltoAll */
+int  nccl_double_left(void);
+int  nccl_double_operations(void); /* of all ranks, so far */
+int  nccl_double_strays(void);     /* calls with a communicator that had been aborted: NCCL's memory is gone then */
 const taut__nccl *nccl_double_table(void);
 
 #endif

@@ -29,8 +29,8 @@ run() {
     said=$(LD_AUDIT=$audit TAUT_CODEC=quant:bits=4 TAUT_REPORT=$dir/report.json "$@" 2>"$dir/report") || said="exit code $?: $said"
     report=$(cat "$dir/report")
 }
-served() { # NAME CALLS: the report has so many calls of 4 MiB
-    expect "$1: $said" [ "$said" = "destroyed, $2 reduces, 1 scatters, 0 in a group" ]
+served() { # NAME CALLS [GROUPED]: the report has so many calls of 4 MiB
+    expect "$1: $said" [ "$said" = "destroyed, $2 reduces, 1 scatters, ${3:-1} in a group" ]
     expect "$1: reported: $report" grep -Eq "1 +allreduce +4.0 MiB +$2 +0" "$dir/report"
 }
 plain() { # NAME SAID: NCCL has been called directly, and there is no report
@@ -54,7 +54,7 @@ served 'closed and opened again' 3
 run "$dir/program" "$dir/libnccl.so.2" closed
 served 'closed while its names are in use' 3
 run "$dir/program" "$dir/libnccl.so.2" threads
-served 'looked up and called by threads at once' 24
+served 'looked up and called by threads at once' 24 0
 run "$dir/linked" "$dir/libnccl.so.2" linked
 served 'a program that is linked with NCCL' 3
 LD_PRELOAD=$(readlink -f "$BUILD/lib/libtaut-preload-nccl.so")
@@ -77,7 +77,7 @@ run "$dir/program" "$dir/libnccl.so.2" dlmopen
 plain 'in a namespace of its own' 'destroyed, 3 reduces, 1 scatters, 1 in a group'
 run "$dir/program" "$dir/libnccl.so.2" second "$dir/other/libnccl.so.2.28.9"
 expect "a second NCCL: $said" [ "$said" = "destroyed, 3 reduces, 1 scatters, 1 in a group
-destroyed, 3 reduces, 1 scatters, 0 in a group" ]
+destroyed, 3 reduces, 1 scatters, 1 in a group" ]
 expect 'the first one is served' grep -Eq '1 +allreduce +4.0 MiB +3 +0' "$dir/report"
 run "$dir/program" "$dir/none/libnccl.so.2" dlsym
 expect "NCCL missing: $said" [ "$said" = 'exit code 3: cannot be opened' ]
@@ -101,7 +101,7 @@ if command -v mpirun.openmpi >/dev/null 2>&1 && [ -f "$BUILD/lib/libtaut-preload
     tautrun --nccl bogus true
     expect 'tautrun --nccl bogus' [ $? -eq 2 ]
     said=$(tautrun --nccl on "$dir/program" "$dir/libnccl.so.2" dlsym | sort -u)
-    expect "started by tautrun: $said" [ "$said" = 'destroyed, 3 reduces, 1 scatters, 0 in a group' ]
+    expect "started by tautrun: $said" [ "$said" = 'destroyed, 3 reduces, 1 scatters, 1 in a group' ]
     expect 'its report lies beside that of MPI' grep -q '"mpi": "NCCL 2.28.9"' "$dir/tautrun.json.nccl"
 else
     skip 'tautrun: no Open MPI here'

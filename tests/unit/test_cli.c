@@ -255,6 +255,23 @@ START_TEST(threads)
 }
 END_TEST
 
+START_TEST(devices)
+{
+    static const struct {
+        const char *local, *seen;
+        int         n;
+    } of[] = {{NULL, NULL, -1},    {"3", NULL, 3}, {"3", "0", 0},    {"3", "GPU-0a,GPU-0b", 1},
+              {"1", "4,5,6,7", 1}, {"0", "", 0},   {"x", "0,1", -1}, {"-1", NULL, -1}};
+    unsetenv("OMPI_COMM_WORLD_LOCAL_RANK"), unsetenv("MPI_LOCALRANKID");
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
+        unsetenv("SLURM_LOCALID"), unsetenv("CUDA_VISIBLE_DEVICES");
+        if (of[i].local) setenv("SLURM_LOCALID", of[i].local, 1);
+        if (of[i].seen) setenv("CUDA_VISIBLE_DEVICES", of[i].seen, 1);
+        ck_assert_int_eq(cli_device(), of[i].n);
+    }
+}
+END_TEST
+
 START_TEST(synthetic_data_is_the_same_in_any_length)
 {
     enum { N = 5000 };
@@ -289,6 +306,7 @@ int main(void)
     tcase_add_test(t, shapes);
     tcase_add_test(t, numbers);
     tcase_add_test(t, threads);
+    tcase_add_test(t, devices);
     tcase_add_test(t, synthetic_data_is_the_same_in_any_length);
     return suite_run(suite);
 }

@@ -3,6 +3,7 @@
 #include "tests/support/cuda_case.h"
 #include "tests/support/cuda_host/control.h"
 #include "../support/suite.h"
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -175,6 +176,74 @@ START_TEST(captures)
 }
 END_TEST
 
+/* A program captures a stream, in the mode in which CUDA forbids all threads to wait, ask or allocate: what we do meanwhile, in this thread or another, on
+ * other streams, is ours, and spoils nothing. */
+static void *while_captured(void *ok)
+{
+    const taut__cuda_device *d = taut__cuda_model.device;
+    void                    *p, *e, *host;
+    taut__cuda_stream        s;
+    bool                     passed, good = d->stream_create(&s) == TAUT_OK && d->event_create(&e) == TAUT_OK;
+    good = good && d->alloc(64, &p) == TAUT_OK && (host = d->host_alloc(64)) != NULL;
+    good = good && d->copy(host, p, 64, s) == TAUT_OK && d->event_record(e, s) == TAUT_OK;
+    good = good && d->event_test(e, &passed) == TAUT_OK && d->query(s) == TAUT_OK && d->wait(s) == TAUT_OK;
+    if (good) d->release(p), d->host_release(host), d->event_destroy(e), d->stream_destroy(s);
+    return good ? ok : NULL;
+}
+START_TEST(beside_a_capture)
+{
+    taut__cuda_stream s = cuda_begin(4);
+    pthread_t         other;
+    void             *there = NULL;
+    cuda_model_capture(s);
+    ck_assert_ptr_nonnull(while_captured(s));
+    ck_assert_int_eq(pthread_create(&other, NULL, while_captured, s), 0);
+    pthread_join(other, &there);
+    ck_assert_ptr_nonnull(there);
+    ck_assert(cuda_model_captured(s));
+    cuda_end();
+}
+END_TEST
+
+/* Memory in stream order is not taken from the system anew in every step, though the program waits for the device in each. */
+START_TEST(stream_memory)
+{
+    const taut__cuda_device *d = taut__cuda_model.device;
+    taut__cuda_stream        s = cuda_begin(5);
+    size_t                   before = cuda_model_mapped();
+    for (int step = 0; step < 4; step++) {
+        void *p;
+        ck_assert(d->alloc_in(4096, &p, s) == TAUT_OK);
+        d->release_in(p, s);
+        ck_assert(d->wait(s) == TAUT_OK);
+    }
+    ck_assert_int_le(cuda_model_mapped() - before, 1);
+    cuda_end();
+}
+END_TEST
+
+/* Memory of another device than the one that is named, as where a program drives several. */
+START_TEST(other_device)
+{
+    taut_config       cfg = TAUT_CONFIG_INIT;
+    taut_comm        *comm;
+    taut_layer       *w;
+    taut__cuda_stream s = cuda_begin(6);
+    taut__cuda_use(&taut__cuda_model);
+    cfg.codec = "fp16";
+    ck_assert(taut_comm_create_threads(1, &cfg, &comm) == TAUT_OK);
+    ck_assert(taut_layer_register(comm, "w", TAUT_F32, 1, (size_t[]){4096}, &w) == TAUT_OK);
+    cuda_model_elsewhere(1);
+    void *there = cuda_new(4 * 4096, 0);
+    cuda_model_elsewhere(0);
+    ck_assert(taut_allreduce_start_on(w, there, TAUT_SUM, TAUT_CUDA, 0, s) == TAUT_E_INVALID);
+    ck_assert_msg(strstr(taut_last_error(), "device 1: must be of device 0"), "%s", taut_last_error());
+    taut_comm_destroy(comm);
+    cuda_end();
+    taut__cuda_use(NULL);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("cuda_device");
@@ -187,5 +256,8 @@ int main(void)
     tcase_add_loop_test(t, programs, 0, 5);
     tcase_add_test(t, what_is_built);
     tcase_add_test(t, captures);
+    tcase_add_test(t, beside_a_capture);
+    tcase_add_test(t, stream_memory);
+    tcase_add_test(t, other_device);
     return suite_run(s);
 }

@@ -88,6 +88,20 @@ else
     skip "no MPI: the README's program"
 fi
 expect "batch scripts and what they call" sh -c "'$prefix/bin/taut-requeue' --help && '$prefix/bin/taut-torchrun' --help && '$prefix/bin/taut-sweep' --help && test -s '$prefix/share/taut/slurm/mpirun.sbatch'"
+# what they would start on two nodes of four GPUs: srun has one processor a task unless it is told (Slurm 22.05), and the workers of a node share its processors
+mkdir "$dir/instead"
+printf '#!/bin/sh\necho "$OMP_NUM_THREADS threads: $*"\n' >"$dir/instead/taut-requeue"
+chmod +x "$dir/instead/taut-requeue"
+starts() { # SCRIPT PROCESSORS TEXT
+    (unset OMP_NUM_THREADS SLURM_CPUS_PER_TASK; [ -z "$2" ] || export SLURM_CPUS_PER_TASK="$2"
+    PATH=$dir/instead:$PATH PROGRAM=Makefile PER_NODE=4 SLURM_JOB_ID=7 SLURM_JOB_NAME=j SLURM_JOB_NODELIST=n SLURM_NNODES=2 SLURM_GPUS_ON_NODE=4 \
+        sh "launch/slurm/$1.sbatch") | grep -q -- "$3"
+}
+for script in gpu torchrun; do
+    expect "$script.sbatch, 16 processors" starts $script 16 '^4 threads: srun --cpus-per-task=16 --kill'
+    expect "$script.sbatch, none said" starts $script '' '^1 threads: srun --kill'
+done
+expect "srun.sbatch, 16 processors" starts srun 16 '^16 threads: srun --cpus-per-task=16 --mpi=pmix'
 modules=$(ls /usr/lib/*/modulecmd.tcl 2>/dev/null | head -n 1)
 load() { MODULEPATH=$prefix/share/taut/modulefiles "$modules" sh load taut | grep -q "PATH=$prefix/bin"; }
 if [ -n "$modules" ]; then expect "module load taut" load; else skip "no Environment Modules: the module file"; fi

@@ -4,6 +4,7 @@
 #include "../../reduce/at_once.h"
 #include "../site.h"
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -197,7 +198,7 @@ static bool captured(taut_place p)
     return is;
 }
 
-static taut_status compress(site *s, const taut__nccl_call *c, taut__data *d)
+static taut_status compress_here(site *s, const taut__nccl_call *c, taut__data *d)
 {
     taut__at_once_kind k = kind_of(c, d);
     const taut__space *space = taut__memory_of(k.place.space);
@@ -206,6 +207,16 @@ static taut_status compress(site *s, const taut__nccl_call *c, taut__data *d)
     if (c->scatter) return taut__at_once_enqueue(s->exchange, c->stream, op, (void *)(uintptr_t)c->from, c->to);
     if (c->from != c->to) TAUT_TRY(space->copy(k.place, c->to, c->from, c->count * bytes_of(c->type)));
     return taut__at_once_enqueue(s->exchange, c->stream, op, c->to, NULL);
+}
+
+/* On the communicator's device, as NCCL does it; the program's own stays what it was. */
+static taut_status compress(site *s, const taut__nccl_call *c, taut__data *d)
+{
+    taut__kept  was = taut__keep_device();
+    taut_status status = taut__space_use(taut__memory_of(taut__nccl_space), kind_of(c, d).place);
+    if (status == TAUT_OK) status = compress_here(s, c, d);
+    taut__restore_device(was);
+    return status;
 }
 
 static int count_plain(site *s)
@@ -260,14 +271,48 @@ static int try_compress(const taut__nccl *real, const taut__nccl_call *c, bool t
     return r;
 }
 
+int taut__nccl_plain(const taut__nccl *real,
+                     int (*real_scatter)(const void *, void *, size_t, int, int, taut__nccl_comm, struct CUstream_st *),
+                     const taut__nccl_call *c)
+{
+    if (c->scatter ? !real_scatter : !real->all_reduce) return INTERNAL_ERROR;
+    return (c->scatter ? real_scatter : real->all_reduce)(c->from, c->to, c->count, c->type, c->op, c->comm, c->stream);
+}
+
 int taut__nccl_make(const taut__nccl *real,
                     int (*real_scatter)(const void *, void *, size_t, int, int, taut__nccl_comm, struct CUstream_st *),
                     const taut__nccl_call *c, bool together)
 {
     int r = try_compress(real, c, together);
-    if (r >= 0) return r;
-    if (c->scatter ? !real_scatter : !real->all_reduce) return INTERNAL_ERROR;
-    return (c->scatter ? real_scatter : real->all_reduce)(c->from, c->to, c->count, c->type, c->op, c->comm, c->stream);
+    return r >= 0 ? r : taut__nccl_plain(real, real_scatter, c);
+}
+
+bool taut__nccl_stays(const taut__nccl *real, const taut__nccl_call *c)
+{
+    pthread_mutex_lock(&lock);
+    set_up(real);
+    place *p = place_of(real, c->comm);
+    site  *s = p && eligible(c, p->data->size) ? site_of(c, p->data) : NULL;
+    bool   stays = !s || s->exact;
+    if (stays) count_plain(s);
+    pthread_mutex_unlock(&lock);
+    return stays;
+}
+
+void taut__nccl_settle(const taut__nccl *real, taut__nccl_comm comm)
+{
+    bool taken = false;
+    pthread_mutex_lock(&lock);
+    place *p = place_of(real, comm);
+    if (p) p->busy++;
+    pthread_mutex_unlock(&lock);
+    if (!p) return;
+    while (!taken && p->data->ops->ready(p->data, &taken) == TAUT_OK)
+        if (!taken) sched_yield();
+    pthread_mutex_lock(&lock);
+    p->busy--;
+    pthread_cond_broadcast(&idle);
+    pthread_mutex_unlock(&lock);
 }
 
 /* ---- the end ---- */
@@ -292,8 +337,17 @@ static void wait_until_idle(taut__nccl_comm comm)
     while (is_busy(comm)) pthread_cond_wait(&idle, &lock);
 }
 
+void taut__nccl_abandon(taut__nccl_comm comm)
+{
+    pthread_mutex_lock(&lock);
+    for (size_t i = 0; i < n_places; i++)
+        if (comm && place_at(i)->comm == comm) taut__data_nccl_gone(place_at(i)->data);
+    pthread_mutex_unlock(&lock);
+}
+
 void taut__nccl_forget(taut__nccl_comm comm)
 {
+    taut__kept was = taut__keep_device();
     pthread_mutex_lock(&lock);
     wait_until_idle(comm);
     for (size_t i = 0; i < n_sites; i++) {
@@ -313,6 +367,7 @@ void taut__nccl_forget(taut__nccl_comm comm)
         if (comm && p->comm == comm) p->data->ops->destroy(p->data), *p = (place){0};
     }
     pthread_mutex_unlock(&lock);
+    taut__restore_device(was);
 }
 
 /* The MPI preload library, where it is loaded too, writes its own report to TAUT_REPORT. */

@@ -18,10 +18,19 @@ typedef struct taut__nccl_call {
 } taut__nccl_call;
 
 /* The call, made or compressed; NCCL's result. real: NCCL itself. together: this thread makes calls of several devices in one group, which is open: as it is. */
-int  taut__nccl_make(const taut__nccl *real,
+int taut__nccl_make(const taut__nccl *real,
+                    int (*real_scatter)(const void *, void *, size_t, int, int, taut__nccl_comm, struct CUstream_st *),
+                    const taut__nccl_call *call, bool together);
+/* NCCL's own. */
+int taut__nccl_plain(const taut__nccl *real,
                      int (*real_scatter)(const void *, void *, size_t, int, int, taut__nccl_comm, struct CUstream_st *),
-                     const taut__nccl_call *call, bool together);
-void taut__nccl_forget(taut__nccl_comm comm); /* it is about to be destroyed */
+                     const taut__nccl_call *call);
+/* Whether it stays as it is whatever else its group holds; it is counted then. */
+bool taut__nccl_stays(const taut__nccl *real, const taut__nccl_call *call);
+/* Until NCCL has taken what was asked of comm: one that does not block takes nothing more before. */
+void taut__nccl_settle(const taut__nccl *real, taut__nccl_comm comm);
+void taut__nccl_abandon(taut__nccl_comm comm); /* it is about to be aborted: calls of it that are being made end */
+void taut__nccl_forget(taut__nccl_comm comm);  /* it is about to be destroyed, or has been aborted */
 void taut__nccl_report(void);       /* the program ends: what was saved, on rank 0's stderr, and in TAUT_REPORT */
 extern taut_space taut__nccl_space; /* where buffers are looked for; TAUT_CUDA. Tests: another */
 

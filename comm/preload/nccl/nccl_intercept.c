@@ -3,7 +3,8 @@
  * of Python), the first one that has been loaded. libtaut-audit-nccl.so brings this library to programs that dlopen NCCL.
  *
  * Between ncclGroupStart and the outermost ncclGroupEnd a call may only be noted down by NCCL; compressed ones are made of several operations, each
- * of which needs the one before, so they wait until the outermost group has ended, in their order, on their streams. A thread that drives several devices
+ * of which needs the one before, so they wait until the outermost group has ended, in their order, on their streams. What is never compressed is given to
+ * NCCL at once, in the group: calls of one group know no order among each other. A thread that drives several devices
  * makes calls of several ranks in one group, since each waits for the others: those are NCCL's own, in a group again. */
 #include "nccl_calls.h"
 #include <dlfcn.h>
@@ -77,6 +78,7 @@ static int call(taut__nccl_call c)
 {
     if (!nccl()->version) return INTERNAL_ERROR; /* there is no NCCL behind this */
     if (depth == 0) return make(&c, false);
+    if (taut__nccl_stays(&real, &c)) return taut__nccl_plain(&real, more.scatter, &c);
     if (!deferred) deferred = malloc(DEFERRED * sizeof *deferred);
     if (!deferred || n_deferred == DEFERRED) return INTERNAL_ERROR;
     deferred[n_deferred++] = c;
@@ -130,9 +132,11 @@ static bool on_several_devices(void)
 static int make_deferred(int r)
 {
     bool together = on_several_devices();
-    int  end = together ? real.group_start() : TAUT__NCCL_OK;
+    for (size_t i = 0; i < n_deferred && together; i++) taut__nccl_settle(&real, deferred[i].comm);
+    int end = together ? real.group_start() : TAUT__NCCL_OK;
     if (r == TAUT__NCCL_OK) r = end;
     for (size_t i = 0; i < n_deferred; i++) {
+        if (!together) taut__nccl_settle(&real, deferred[i].comm);
         int each = make(&deferred[i], together);
         if (r == TAUT__NCCL_OK) r = each;
     }
@@ -157,6 +161,7 @@ static int leave(of_comm f, taut__nccl_comm comm)
 }
 static int abandon(of_comm f, taut__nccl_comm comm) /* what is under way ends by it */
 {
+    taut__nccl_abandon(comm);
     int r = f ? f(comm) : INTERNAL_ERROR;
     taut__nccl_forget(comm);
     return r;

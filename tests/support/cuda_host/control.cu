@@ -36,7 +36,18 @@ void cuda_model_seed(uint64_t seed)
 }
 void   cuda_model_memory(size_t bytes) { cuda_host::set_memory_limit(bytes); }
 size_t cuda_model_held(void) { return cuda_host::memory_held(); }
-void   cuda_model_driver(int version)
+size_t cuda_model_mapped(void) { return cuda_host::memory_mapped(); }
+void   cuda_model_elsewhere(int device) { cuda_host::set_elsewhere(device); }
+void   cuda_model_capture(taut__cuda_stream s) { cudaStreamBeginCapture(s, cudaStreamCaptureModeGlobal); }
+bool   cuda_model_captured(taut__cuda_stream s)
+{
+    cudaGraph_t graph = nullptr;
+    bool        good = cudaStreamEndCapture(s, &graph) == cudaSuccess;
+    if (good) cudaGraphDestroy(graph);
+    cudaGetLastError();
+    return good;
+}
+void cuda_model_driver(int version)
 {
     cuda_host::set_driver(version >= 13000 ? cudaSuccess : cudaErrorInsufficientDriver, version);
 }

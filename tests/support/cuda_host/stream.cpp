@@ -11,6 +11,7 @@
 #include <memory>
 #include <mutex>
 #include <sys/mman.h>
+#include <thread>
 #include <unistd.h>
 #include <vector>
 
@@ -28,6 +29,12 @@ struct CUstream_st {
     bool                        lazy = false, running = false;
     std::unique_ptr<CUgraph_st> capture;
     bool                        spoiled = false; /* the capture cannot be ended well */
+    cudaStreamCaptureMode       mode = cudaStreamCaptureModeGlobal;
+    std::thread::id             by;
+};
+struct CUmemPoolHandle_st {
+    uint64_t threshold = 0;
+    size_t   unused = 0; /* taken from the system */
 };
 struct CUevent_st {
     CUstream_st *stream = nullptr;
@@ -136,10 +143,24 @@ enum {
 static const unsigned char FRESH = 0xa5, FREED = 0xdb, CANARY = 0x5e;
 
 struct region {
-    size_t bytes, mapped;
-    char  *map;
-    bool   device, high; /* high: ends at the guard page */
+    size_t              bytes, mapped;
+    char               *map;
+    bool                device, high; /* high: ends at the guard page */
+    CUmemPoolHandle_st *pool;
+    int                 number; /* of the device */
 };
+static CUmemPoolHandle_st                driver_pool;
+static std::vector<CUmemPoolHandle_st *> all_pools = {&driver_pool};
+static size_t                            mappings;
+static int                               elsewhere;
+size_t                                   memory_mapped() { return mappings; }
+void                                     set_elsewhere(int device) { elsewhere = device; }
+/* Somebody waits for the device. */
+static void give_memory_back()
+{
+    for (CUmemPoolHandle_st *p : all_pools)
+        if (p->unused > p->threshold) p->unused = 0;
+}
 static std::map<uintptr_t, region> regions;
 static std::deque<region>          graves; /* freed, not accessible, not reused yet */
 static size_t                      held, limit;
@@ -157,7 +178,8 @@ static cudaError_t take(void **p, size_t bytes, bool device)
     if (bytes == 0) return cudaSuccess;
     if (bytes > SIZE_MAX / 4 || (device && limit && held + bytes > limit)) return told(cudaErrorMemoryAllocation);
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    region r = {bytes, up(bytes + SLACK, page) + 2 * page, nullptr, device, (draw() >> 33 & 1) != 0};
+    region r = {bytes,    up(bytes + SLACK, page) + 2 * page, nullptr, device, (draw() >> 33 & 1) != 0, nullptr,
+                elsewhere};
     r.map = (char *)mmap(nullptr, r.mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (r.map == MAP_FAILED) return told(cudaErrorMemoryAllocation);
     mprotect(r.map, page, PROT_NONE);
@@ -192,6 +214,7 @@ static void bury(char *at)
     if (r.bytes <= SPARSE) memset(at, FREED, r.bytes);
     mprotect(r.map, r.mapped, PROT_NONE);
     if (r.device) held -= r.bytes;
+    if (r.pool) r.pool->unused += r.bytes;
     regions.erase(found);
     graves.push_back(r);
     while (graves.size() > 64) {
@@ -284,13 +307,25 @@ cudaError_t cudaRuntimeGetVersion(int *version)
     return cudaSuccess;
 }
 
+static thread_local cudaStreamCaptureMode thread_mode = cudaStreamCaptureModeGlobal;
+cudaError_t                               cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode *mode)
+{
+    std::swap(*mode, thread_mode);
+    return told(driver);
+}
+
+/* Of calls that wait, ask or allocate. */
 static bool capturing()
 {
-    for (CUstream_st *s : streams)
-        if (s->capture) {
-            s->spoiled = true;
-            return true;
-        }
+    for (CUstream_st *s : streams) {
+        bool mine = s->by == std::this_thread::get_id();
+        if (!s->capture || thread_mode == cudaStreamCaptureModeRelaxed) continue;
+        if (mine ? s->mode == cudaStreamCaptureModeRelaxed
+                 : s->mode != cudaStreamCaptureModeGlobal || thread_mode != cudaStreamCaptureModeGlobal)
+            continue;
+        s->spoiled = true;
+        return true;
+    }
     return false;
 }
 
@@ -299,6 +334,7 @@ cudaError_t cudaDeviceSynchronize()
     lock hold(mutex);
     if (capturing()) return told(cudaErrorStreamCaptureUnsupported);
     drain_all();
+    give_memory_back();
     return told(driver);
 }
 
@@ -330,8 +366,35 @@ cudaError_t cudaFreeHost(void *p) { return cudaFree(p); }
 cudaError_t cudaMallocAsync(void **p, size_t bytes, cudaStream_t stream)
 {
     lock hold(mutex);
+    return cudaMallocFromPoolAsync(p, bytes, &driver_pool, stream);
+}
+cudaError_t cudaMallocFromPoolAsync(void **p, size_t bytes, cudaMemPool_t pool, cudaStream_t stream)
+{
+    lock hold(mutex);
     if (stream_of(stream)->capture) return told(cudaErrorStreamCaptureUnsupported);
-    return take(p, bytes, true);
+    cudaError_t e = take(p, bytes, true);
+    if (e != cudaSuccess || !*p) return e;
+    regions[(uintptr_t)*p].pool = pool;
+    if (pool->unused >= bytes) pool->unused -= bytes;
+    else mappings++;
+    return e;
+}
+cudaError_t cudaMemPoolCreate(cudaMemPool_t *pool, const cudaMemPoolProps *)
+{
+    lock hold(mutex);
+    all_pools.push_back(*pool = new CUmemPoolHandle_st);
+    return told(driver);
+}
+cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t pool, cudaMemPoolAttr, void *value)
+{
+    pool->threshold = *(const uint64_t *)value;
+    return cudaSuccess;
+}
+cudaError_t cudaMemPoolTrimTo(cudaMemPool_t pool, size_t keep)
+{
+    lock hold(mutex);
+    if (pool->unused > keep) pool->unused = keep;
+    return cudaSuccess;
 }
 cudaError_t cudaFreeAsync(void *p, cudaStream_t stream)
 {
@@ -379,6 +442,13 @@ cudaError_t cudaMemsetAsync(void *dst, int value, size_t bytes, cudaStream_t str
         memset(dst, value, bytes);
     });
 }
+cudaError_t cudaMemset2DAsync(void *dst, size_t pitch, int value, size_t width, size_t height, cudaStream_t stream)
+{
+    cudaError_t e = width > pitch ? told(cudaErrorInvalidValue) : cudaSuccess;
+    for (size_t i = 0; i < height && e == cudaSuccess; i++)
+        e = cudaMemsetAsync((char *)dst + i * pitch, value, width, stream);
+    return e;
+}
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes *a, const void *p)
 {
     lock          hold(mutex);
@@ -386,7 +456,7 @@ cudaError_t cudaPointerGetAttributes(cudaPointerAttributes *a, const void *p)
     memset(a, 0, sizeof *a);
     if (driver != cudaSuccess) return told(driver);
     a->type = !r ? cudaMemoryTypeUnregistered : r->device ? cudaMemoryTypeDevice : cudaMemoryTypeHost;
-    if (r && r->device) a->devicePointer = (void *)p;
+    if (r && r->device) a->devicePointer = (void *)p, a->device = r->number;
     if (r && !r->device) a->hostPointer = (void *)p;
     return cudaSuccess;
 }
@@ -422,8 +492,10 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream)
         s->spoiled = true;
         return told(cudaErrorStreamCaptureUnsupported);
     }
+    if (capturing()) return told(cudaErrorStreamCaptureUnsupported);
     if (!stream) drain_all();
     drain(s, UINT64_MAX);
+    give_memory_back();
     return told(driver);
 }
 /* What somebody only looks at goes on all the same, a piece at a time; the answer is that of before. */
@@ -435,6 +507,7 @@ cudaError_t cudaStreamQuery(cudaStream_t stream)
 {
     lock         hold(mutex);
     CUstream_st *s = stream_of(stream);
+    if (capturing()) return told(cudaErrorStreamCaptureUnsupported);
     if (s->queue.empty()) return cudaSuccess;
     meanwhile(s);
     return cudaErrorNotReady;
@@ -447,7 +520,8 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned)
 cudaError_t cudaEventCreate(cudaEvent_t *event) { return cudaEventCreateWithFlags(event, 0); }
 cudaError_t cudaEventDestroy(cudaEvent_t event)
 {
-    cudaEventSynchronize(event);
+    lock hold(mutex);
+    if (event->stream) drain(event->stream, event->position);
     delete event;
     return cudaSuccess;
 }
@@ -473,12 +547,15 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
 cudaError_t cudaEventSynchronize(cudaEvent_t event)
 {
     lock hold(mutex);
+    if (capturing()) return told(cudaErrorStreamCaptureUnsupported);
     if (event->stream) drain(event->stream, event->position);
+    give_memory_back();
     return cudaSuccess;
 }
 cudaError_t cudaEventQuery(cudaEvent_t event)
 {
     lock hold(mutex);
+    if (capturing()) return told(cudaErrorStreamCaptureUnsupported);
     if (!event->stream || event->stream->run >= event->position) return cudaSuccess;
     meanwhile(event->stream);
     return cudaErrorNotReady;
@@ -492,13 +569,15 @@ cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t from, cudaEvent_t to)
 
 /* ---- graphs ---- */
 
-cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode)
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode)
 {
     lock hold(mutex);
     if (!stream) return told(cudaErrorStreamCaptureUnsupported);
     if (stream->capture) return told(cudaErrorInvalidValue);
     stream->capture = std::make_unique<CUgraph_st>();
     stream->spoiled = false;
+    stream->mode = mode;
+    stream->by = std::this_thread::get_id();
     return cudaSuccess;
 }
 cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus *status)

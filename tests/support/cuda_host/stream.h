@@ -3,7 +3,8 @@
  * A stream is a queue. By its seed it is eager (work runs when it is enqueued) or lazy (work runs when somebody waits, or at
  * a random moment before), so that a missing synchronisation shows. A graph is the recorded list. Device memory is poisoned
  * when allocated and when freed, ends at a page that cannot be touched or begins behind one, and host and device pointers are
- * told apart: a kernel's own accesses are not looked at, but copies and cudaPointerGetAttributes are. */
+ * told apart: a kernel's own accesses are not looked at, but copies and cudaPointerGetAttributes are. While a stream is captured calls that wait, ask or
+ * allocate are refused, and spoil it, by the modes of the capture and of the calling thread. */
 #ifndef CUDA_HOST_STREAM_H
 #define CUDA_HOST_STREAM_H
 
@@ -13,10 +14,12 @@ struct CUstream_st;
 struct CUevent_st;
 struct CUgraph_st;
 struct CUgraphExec_st;
-typedef CUstream_st    *cudaStream_t;
-typedef CUevent_st     *cudaEvent_t;
-typedef CUgraph_st     *cudaGraph_t;
-typedef CUgraphExec_st *cudaGraphExec_t;
+struct CUmemPoolHandle_st;
+typedef CUmemPoolHandle_st *cudaMemPool_t;
+typedef CUstream_st        *cudaStream_t;
+typedef CUevent_st         *cudaEvent_t;
+typedef CUgraph_st         *cudaGraph_t;
+typedef CUgraphExec_st     *cudaGraphExec_t;
 
 enum cudaError_t {
     cudaSuccess = 0,
@@ -43,6 +46,16 @@ enum cudaStreamCaptureMode {
     cudaStreamCaptureModeThreadLocal,
     cudaStreamCaptureModeRelaxed
 };
+enum cudaMemAllocationType { cudaMemAllocationTypeInvalid, cudaMemAllocationTypePinned };
+enum cudaMemLocationType { cudaMemLocationTypeInvalid, cudaMemLocationTypeDevice };
+enum cudaMemPoolAttr { cudaMemPoolAttrReleaseThreshold = 4 };
+struct cudaMemPoolProps {
+    cudaMemAllocationType allocType;
+    struct {
+        cudaMemLocationType type;
+        int                 id;
+    } location;
+};
 enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 
@@ -66,6 +79,10 @@ void   set_memory_limit(size_t bytes);              /* cudaMalloc fails beyond; 
 void   set_driver(cudaError_t answer, int version); /* what cudaGetDeviceCount says; cudaSuccess: one device */
 void   set_capability(int tenfold);                 /* 80: 8.0 */
 size_t memory_held();                               /* bytes allocated and not freed */
+size_t
+memory_mapped(); /* how often memory in stream order was taken from the system: a pool had none, or had given it back */
+void set_elsewhere(
+    int device); /* what cudaPointerGetAttributes says of memory that is allocated from now on; 0: as it is */
 } // namespace cuda_host
 
 const char                                  *cudaGetErrorString(cudaError_t e);
@@ -85,11 +102,16 @@ cudaError_t cudaMalloc(void **p, size_t bytes);
 cudaError_t cudaFree(void *p);
 cudaError_t cudaMallocAsync(void **p, size_t bytes, cudaStream_t stream);
 cudaError_t cudaFreeAsync(void *p, cudaStream_t stream);
+cudaError_t cudaMemPoolCreate(cudaMemPool_t *pool, const cudaMemPoolProps *props);
+cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t pool, cudaMemPoolAttr attribute, void *value);
+cudaError_t cudaMemPoolTrimTo(cudaMemPool_t pool, size_t keep);
+cudaError_t cudaMallocFromPoolAsync(void **p, size_t bytes, cudaMemPool_t pool, cudaStream_t stream);
 cudaError_t cudaMallocHost(void **p, size_t bytes);
 cudaError_t cudaFreeHost(void *p);
 cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream);
 cudaError_t cudaMemcpy(void *dst, const void *src, size_t bytes, cudaMemcpyKind kind);
 cudaError_t cudaMemsetAsync(void *dst, int value, size_t bytes, cudaStream_t stream);
+cudaError_t cudaMemset2DAsync(void *dst, size_t pitch, int value, size_t width, size_t height, cudaStream_t stream);
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes *a, const void *p);
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags);
@@ -107,6 +129,7 @@ cudaError_t cudaEventQuery(cudaEvent_t event);
 cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t from, cudaEvent_t to);
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);
+cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode *mode);
 enum cudaStreamCaptureStatus {
     cudaStreamCaptureStatusNone,
     cudaStreamCaptureStatusActive,
