@@ -91,13 +91,27 @@ static uint64_t lines_before(const char *p, size_t n)
     return lines;
 }
 
+static bool inside_character(char c) { return ((unsigned char)c & 0xc0) == 0x80; }
+
+/* Texts are cut between characters: a window is as long as was asked for, or up to three bytes shorter; at least one character. */
+static size_t window_of(const import *im, const char *p, size_t n, bool end)
+{
+    size_t want = (size_t)im->options->window, cut = want;
+    if (n <= want) return end || (im->options->bytes && n == want) ? n : 0;
+    if (im->options->bytes) return want;
+    while (cut && inside_character(p[cut])) cut--;
+    if (cut) return cut;
+    for (cut = want; cut < n && inside_character(p[cut]);) cut++;
+    return cut < n || end ? cut : 0;
+}
+
 /* Length of the first sample in p[0..n); 0: not complete yet. `end`: nothing follows. `seen`: bytes already searched. */
 static size_t first_sample(const text *t, const import *im, const char *p, size_t n, bool end, size_t seen)
 {
     const char *at = NULL;
     size_t      back;
     switch (t->split) {
-    case WINDOWS: return n >= im->options->window ? (size_t)im->options->window : end ? n : 0;
+    case WINDOWS: return window_of(im, p, n, end);
     case LINES: at = n > seen ? memchr(p + seen, '\n', n - seen) : NULL; return at ? (size_t)(at - p) + 1 : end ? n : 0;
     case DOCUMENTS: break;
     }

@@ -148,7 +148,9 @@ static taut_status open_path(const char *path, taut_shard **shard)
     int         fd;
     taut_status rc;
     fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return taut__fail(TAUT_E_IO, "%s: cannot open: %s", path, strerror(errno));
+    if (fd < 0)
+        return taut__fail(TAUT_E_IO, "%s: cannot open: %s%s", path, strerror(errno),
+                          errno == EMFILE ? ": each shard keeps its file open: raise the limit (ulimit -n)" : "");
     rc = taut__shard_open_fd(fd, path, shard);
     if (rc != TAUT_OK) close(fd);
     else (*shard)->own_fd = true;
