@@ -192,7 +192,7 @@ bad() { # bad CODE 'WORDS|MORE WORDS' ARGUMENTS...: nothing is left behind
     code=$1 words=$2
     shift 2
     rm -f x.out .x.out.part
-    "$TAUT" data "$@" >out 2>&1
+    timeout 60 "$TAUT" data "$@" >out 2>&1
     rc=$?
     [ "$rc" -eq "$code" ] || { fail "exit $rc, not $code: $*: $(head -n 3 out)"; return; }
     [ ! -e x.out ] && [ ! -e .x.out.part ] || { fail "left a file: $*"; return; }
@@ -249,6 +249,7 @@ bad 1 'no-such-folder|cannot be written' plan full a.taut -o no-such-folder/x.ou
 ok "nothing was written over" "$TAUT" data verify a.taut
 mkfifo pipe
 bad 1 'not a regular file' plan full a.taut -o pipe
+bad 1 'pipe: not a regular file' info pipe
 bad 1 'short-idx3|truncated' pack short-idx3 -o x.out
 bad 1 'x.npy|100|fewer.npy|50' pack x.npy fewer.npy -o x.out
 bad 1 'fortran.npy|fortran_order' pack fortran.npy -o x.out

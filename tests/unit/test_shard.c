@@ -242,6 +242,30 @@ START_TEST(extreme_floats)
 }
 END_TEST
 
+/* More than is looked at in search of the step: smooth parts where that looks, noise between. */
+START_TEST(psnr_of_all_parts)
+{
+    enum { SIDE = 64, IMAGE = SIDE * SIDE, EACH = 16, IMAGES = 2200 };
+    taut_field          f = field("f", "wavelet:psnr=30", TAUT_KIND_IMAGE, TAUT_U8, 0, 2, SIDE, SIDE, 0);
+    taut_writer_options o = TAUT_WRITER_INIT;
+    taut_writer        *w;
+    taut_shard         *s;
+    uint8_t             image[2][IMAGE];
+    if (!suite_long()) return;
+    for (size_t i = 0; i < IMAGE; i++) image[0][i] = (uint8_t)(i / SIDE), image[1][i] = (uint8_t)taut__mix64(i);
+    o.samples_per_block = EACH;
+    OK(taut_writer_create(path, 1, &f, &o, &w));
+    for (size_t i = 0; i < IMAGES; i++)
+        OK(taut_writer_add(w, (const void *[]){image[i / EACH % 2]}, (size_t[]){IMAGE}));
+    OK(taut_writer_finish(w));
+    taut_writer_destroy(w);
+    OK(taut_shard_open(path, &s));
+    OK(taut_shard_field(s, 0, &f));
+    ck_assert_double_ge(f.psnr_db, 30);
+    taut_shard_close(s);
+}
+END_TEST
+
 /* The bytes of version 1 do not change. Codecs whose bytes depend on the release of zstd are left out. */
 START_TEST(golden)
 {
@@ -560,6 +584,7 @@ int main(void)
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_loop_test(t, every_codec, 0, sizeof cases / sizeof *cases);
     tcase_add_loop_test(t, extreme_floats, 0, 5);
+    tcase_add_test(t, psnr_of_all_parts);
     tcase_add_test(t, golden);
     tcase_add_test(t, images_from_an_index);
     tcase_add_test(t, several_fields_and_labels);

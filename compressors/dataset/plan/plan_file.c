@@ -67,7 +67,7 @@ taut_status taut__plan_load(taut__plan *p, const char *path)
     struct stat st;
     char       *text = NULL;
     taut_status s = TAUT_OK;
-    int         fd = open(path, O_RDONLY | O_CLOEXEC);
+    int         fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     memset(p, 0, sizeof *p);
     if (fd < 0) return taut__fail(TAUT_E_IO, "%s: %s", path, strerror(errno));
     if (fstat(fd, &st) != 0) s = taut__fail(TAUT_E_IO, "%s: %s", path, strerror(errno));
