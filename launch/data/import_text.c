@@ -1,5 +1,7 @@
 /* import_text.c : text files and folders: windows of a fixed size, lines, or documents. Samples keep their newlines and
  * separators, so the samples one behind the other are the files one behind the other. */
+#include "../../compressors/dataset/import/formats.h"
+#include "../../compressors/dataset/shard/layout.h"
 #include "../../compressors/dataset/utf8.h"
 #include "import.h"
 #include <stdlib.h>
@@ -123,6 +125,22 @@ static size_t first_sample(const text *t, const import *im, const char *p, size_
     return end ? n : 0;
 }
 
+/* What nobody called text, and is something else: the bytes between its texts are none, even where they are all UTF-8. */
+static int check_text(const import *im, const char *path, const char *p, size_t n)
+{
+    const uint8_t *head = (const uint8_t *)p;
+    const char    *format;
+    if (im->options->format || im->options->bytes) return CLI_OK;
+    if (n >= 4 && taut__get32(head) == TAUT_MAGIC_FRONT)
+        return cli_fail("%s: is a shard already; `taut data cat` and `taut data export` give what is in it", path);
+    format = taut__import_format_of(path, head, n < 512 ? n : 512);
+    if (format)
+        return cli_fail(
+            "%s: is of format %s, which `taut data index` reads as it is, uncompressed; --format text: as text", path,
+            format);
+    return CLI_OK;
+}
+
 /* One file, streamed: no more of it is in memory than one sample and a chunk. */
 static int feed_file(import *im, const char *path)
 {
@@ -140,6 +158,7 @@ static int feed_file(import *im, const char *path)
             (rc = stream_read(&s, b.p + b.n, TEXT_CHUNK, &n)) != CLI_OK)
             break;
         b.n += n;
+        if (!offset && (rc = check_text(im, path, b.p, b.n)) != CLI_OK) break;
         if (!im->options->bytes) {
             bad = taut__utf8_bad(b.p + checked, b.n - checked, n > 0, &tail);
             if (bad < b.n - checked) {

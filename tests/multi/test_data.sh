@@ -232,6 +232,10 @@ bad 1 "other.csv:1|'y'|'x' in first.csv" pack first.csv other.csv -o x.out
 bad 1 "wide.csv:3|'x'|-2e+39|--float64" pack wide.csv -o x.out
 bad 1 "wide.jsonl:2|2e+39|--float64" pack wide.jsonl -o x.out
 ok "--float64" "$TAUT" data pack wide.csv --float64 -o t.taut
+tar -cf texts.tar first.csv && gzip -c texts.tar >texts.tar.gz
+for f in texts.tar texts.tar.gz; do bad 1 "$f|format tar|taut data index|--format text" pack $f -o x.out; done
+bad 1 't.taut|is a shard already' pack t.taut -o x.out
+ok "a tar as text" "$TAUT" data pack texts.tar --format text -o t.taut
 bad 1 '/dev/null|read twice' pack --format csv /dev/null -o x.out
 bad 1 '/dev/null|read twice' pack --format jsonl /dev/null -o x.out
 bad 2 '--delimiter' pack first.csv --delimiter '"' -o x.out

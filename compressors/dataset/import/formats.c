@@ -16,6 +16,13 @@ enum { FORMATS = sizeof formats / sizeof *formats };
 const char *taut_index_format_name(size_t i) { return i < FORMATS ? formats[i]->name : NULL; }
 const char *taut_index_format_help(size_t i) { return i < FORMATS ? formats[i]->help : NULL; }
 
+const char *taut__import_format_of(const char *path, const uint8_t *head, size_t n)
+{
+    for (size_t i = 0; i < FORMATS; i++)
+        if (formats[i]->knows(path, head, n)) return formats[i]->name;
+    return NULL;
+}
+
 void taut__import_free(taut__import *im)
 {
     for (size_t i = 0; i < im->fields; i++) {
