@@ -180,13 +180,17 @@ static bool inside(const cli_option *o, double v)
     return v >= o->min && v <= o->max;
 }
 
-/* "64M" where that is exact, else digits. */
+/* "64M" where that is exact and short, else digits. */
 static void print_size(char *dst, size_t cap, uint64_t v)
 {
     static const char unit[] = {0, 'K', 'M', 'G'};
+    uint64_t          units = v;
     int               k = 0;
-    while (k < 3 && v && v % 1024 == 0) v /= 1024, k++;
-    snprintf(dst, cap, k ? "%llu%c" : "%llu", (unsigned long long)v, unit[k]);
+    while (k < 3 && units && units % 1024 == 0) units /= 1024, k++;
+    if (k && units < 10000000)
+        snprintf(dst, cap, "%llu%c", (unsigned long long)units, unit[k]);
+    else
+        snprintf(dst, cap, "%llu", (unsigned long long)v);
 }
 
 static void print_bounds(const cli_option *o, char *dst, size_t cap)
