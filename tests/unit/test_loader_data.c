@@ -164,10 +164,12 @@ START_TEST(moved)
     run_team(m, 1, 1, &c, NULL, 3);
     ck_assert_ptr_nonnull(getcwd(here, sizeof here));
     ck_assert_int_eq(chdir(dir), 0);
-    c.shards = (const char *[]){"a.taut", "b.taut"};
+    ck_assert_int_eq(symlink("b.taut", "called-otherwise.taut"), 0);
+    c.shards = (const char *[]){"a.taut", "called-otherwise.taut"};
     c.state = m[0].state, c.state_bytes = m[0].state_bytes;
     member again[1];
     run_team(again, 1, 1, &c, NULL, 0);
+    ck_assert_int_eq(unlink("called-otherwise.taut"), 0);
     ck_assert_int_eq(chdir(here), 0);
     ck_assert_msg(again[0].opened == TAUT_OK, "%s", again[0].text);
     ck_assert_uint_eq(again[0].n, N - 300);

@@ -75,13 +75,7 @@ static taut_status read_labels(taut__package *p)
 
 /* ---- from files ---- */
 
-static const char *base_name(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
-}
-
-/* Pinned to what the shards hold, not to where they lie: a state goes on when they were moved. */
+/* Pinned to what the shards hold, not to where they lie or how they are called: a state goes on when they were moved. */
 static taut_status make_full_plan(taut__plan *plan, taut_shard *const *shard, size_t n)
 {
     char  *text;
@@ -90,12 +84,19 @@ static taut_status make_full_plan(taut__plan *plan, taut_shard *const *shard, si
     plan->rounds = 1;
     plan->window = 64;
     for (size_t i = 0; i < n; i++)
-        TAUT_TRY(taut__plan_add_shard(plan, base_name(taut_shard_path(shard[i])), taut__shard_hash(shard[i]),
+        TAUT_TRY(taut__plan_add_shard(plan, taut_shard_path(shard[i]), taut__shard_hash(shard[i]),
                                       taut__shard_samples(shard[i])));
+    for (size_t i = 0; i < n; i++) strcpy(plan->shard[i].name, "-");
     TAUT_TRY(taut__plan_add_rule(plan, "full", &(taut__plan_defaults){0}));
     TAUT_TRY(taut__plan_print(plan, &text, &bytes)); /* for its hash */
     taut__free(text);
     return TAUT_OK;
+}
+
+static const char *base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
 }
 
 /* What to say when no file has the hash: is there one of that name, with another? */
