@@ -129,17 +129,34 @@ static int each_line(import *im, visit what)
     return rc;
 }
 
+/* A field that the first line has not would be left out of all lines unnoticed. */
+static int check_keys(const jsonl *j, json_t *object, place p)
+{
+    const char *key;
+    json_t     *v;
+    json_object_foreach(object, key, v)
+    {
+        size_t k = 0;
+        while (k < j->cols && strcmp(j->col[k].name, key) != 0) k++;
+        if (k == j->cols)
+            return fault(p, key, "the first line has none of that name: --select chooses fields that all lines have");
+    }
+    return CLI_OK;
+}
+
 static int look(import *im, jsonl *j, json_t *object, place p)
 {
     int rc = j->cols ? CLI_OK : choose(im, j, object, p);
     for (size_t k = 0; k < j->cols && rc == CLI_OK; k++) {
         column *c = &j->col[k];
         json_t *v = json_object_get(object, c->name);
-        if (!v) return fault(p, c->name, "is not there");
+        if (!v) return fault(p, c->name, "is not there; --select chooses fields that all lines have");
         rc = note(c, v, p);
         if (rc == CLI_OK && c->label && c->text)
             rc = classes_note(&j->classes, json_string_value(v), json_string_length(v));
     }
+    if (rc == CLI_OK && im->options->select.n == 0 && json_object_size(object) != j->cols)
+        rc = check_keys(j, object, p);
     if (++j->records % 1024 == 0) cli_progress_show(&im->line, "looking: %llu records", (unsigned long long)j->records);
     return rc;
 }

@@ -204,6 +204,7 @@ bad() { # bad CODE 'WORDS|MORE WORDS' ARGUMENTS...: nothing is left behind
 printf 'ok\nfine\nnot \377 text\n' >latin.txt
 printf '{"a":1}\n{"a":2\n' >broken.jsonl
 printf '{"a":1}\n{"b":2}\n' >other.jsonl
+printf '{"a":1}\n{"a":2,"b":3}\n' >more.jsonl
 printf '{"a":1}\n{"a":"x"}\n' >mixed.jsonl
 printf 'a,b\n1,2\n1,2,3\n' >ragged.csv
 printf 'a,b\n' >norows.csv
@@ -217,6 +218,8 @@ bad 1 'empty|is empty' pack empty -o x.out
 bad 1 'latin.txt|line 3|0xff|--bytes' pack latin.txt -o x.out
 bad 1 'broken.jsonl:2|invalid JSON' pack broken.jsonl -o x.out
 bad 1 "other.jsonl:2|'a'|is not there" pack other.jsonl -o x.out
+bad 1 "more.jsonl:2|'b'|--select" pack more.jsonl -o x.out
+ok "--select of what all lines have" "$TAUT" data pack more.jsonl --select a -o t.taut
 bad 1 "mixed.jsonl:2|'a'" pack mixed.jsonl -o x.out
 bad 1 'ragged.csv:3|3 fields|2' pack ragged.csv -o x.out
 bad 1 'norows.csv|no records' pack norows.csv -o x.out
