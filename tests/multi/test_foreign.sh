@@ -167,7 +167,7 @@ bad 'cut-idx: has 7675 bytes' cut-idx
 bad 'longer-idx: has 7681 bytes' longer-idx
 bad 'huge-idx' huge-idx
 bad 'fortran.npy: stored column by column' fortran.npy
-bad "half.npy: elements of type '<f2'" half.npy
+bad "half.npy: elements of type '<f2': must" half.npy
 bad 'cut.npy: has 2879 bytes' cut.npy
 bad 'head.npy' head.npy
 refuses "119 samples, but x.npy has 120" "$TAUT" data index x.npy bad/fewer.npy -o out.taut
