@@ -163,8 +163,9 @@ static int feed_file(import *im, const char *path)
             bad = taut__utf8_bad(b.p + checked, b.n - checked, n > 0, &tail);
             if (bad < b.n - checked) {
                 lines += lines_before(b.p + checked, bad);
-                rc = cli_fail("%s: line %llu (byte %llu): not UTF-8: byte 0x%02x; --bytes packs any bytes", path,
-                              (unsigned long long)lines + 1, (unsigned long long)offset + bad,
+                rc = cli_fail("%s: line %llu (byte %llu): not UTF-8: byte 0x%02x; --bytes packs any bytes, --format "
+                              "files each file as it is",
+                              path, (unsigned long long)lines + 1, (unsigned long long)offset + bad,
                               (unsigned char)b.p[checked + bad]);
                 break;
             }
