@@ -8,11 +8,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 static const char *program = "taut"; /* in front of messages */
 static bool        speaking = true;
+static bool        line_shown; /* a progress line, in the way of messages */
 
 void cli_speak(bool on) { speaking = on; }
 
@@ -31,6 +33,8 @@ static void say(const char *fmt, va_list args, const char *tail)
     if (!speaking) return;
     vsnprintf(text, sizeof text, fmt, args);
     fflush(stdout);
+    if (line_shown) fputs("\r\033[K", stderr);
+    line_shown = false;
     fprintf(stderr, "%s: %s%s\n", program, text, tail);
 }
 
@@ -78,6 +82,32 @@ int(cli_bad)(taut_status s, const char *fmt, ...)
     say_status(s, fmt, args);
     va_end(args);
     return CLI_USAGE;
+}
+
+/* ---- files ---- */
+
+int cli_writable(const char *option, const char *path)
+{
+    struct stat st;
+    const char *slash = strrchr(path, '/');
+    char       *folder = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
+    int         rc = CLI_OK;
+    if (!folder) return cli_fail("out of memory");
+    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) rc = cli_fail("%s %s: is a folder", option, path);
+    else if (access(folder, W_OK | X_OK) != 0)
+        rc = cli_fail("%s %s: cannot be written: %s: %s", option, path, folder, strerror(errno));
+    free(folder);
+    return rc;
+}
+
+int cli_apart(const char *option, const char *path, size_t n, char *const *input)
+{
+    struct stat out, in;
+    if (stat(path, &out) != 0) return CLI_OK;
+    for (size_t i = 0; i < n; i++)
+        if (stat(input[i], &in) == 0 && in.st_dev == out.st_dev && in.st_ino == out.st_ino)
+            return cli_usage("%s %s: is %s, which is read: name another", option, path, input[i]);
+    return CLI_OK;
 }
 
 /* ---- the nearest word ---- */
@@ -150,13 +180,17 @@ static bool inside(const cli_option *o, double v)
     return v >= o->min && v <= o->max;
 }
 
-/* "64M" where that is exact, else digits. */
+/* "64M" where that is exact and short, else digits. */
 static void print_size(char *dst, size_t cap, uint64_t v)
 {
     static const char unit[] = {0, 'K', 'M', 'G'};
+    uint64_t          units = v;
     int               k = 0;
-    while (k < 3 && v && v % 1024 == 0) v /= 1024, k++;
-    snprintf(dst, cap, k ? "%llu%c" : "%llu", (unsigned long long)v, unit[k]);
+    while (k < 3 && units && units % 1024 == 0) units /= 1024, k++;
+    if (k && units < 10000000)
+        snprintf(dst, cap, "%llu%c", (unsigned long long)units, unit[k]);
+    else
+        snprintf(dst, cap, "%llu", (unsigned long long)v);
 }
 
 static void print_bounds(const cli_option *o, char *dst, size_t cap)
@@ -395,13 +429,13 @@ void cli_progress_show(cli_progress *p, const char *fmt, ...)
     va_end(args);
     fprintf(stderr, "\r\033[K%s", text);
     p->last = now;
-    p->shown = true;
+    p->shown = line_shown = true;
 }
 
 void cli_progress_end(cli_progress *p)
 {
-    if (p->shown) fputs("\r\033[K", stderr);
-    p->shown = false;
+    if (p->shown && line_shown) fputs("\r\033[K", stderr);
+    p->shown = line_shown = false;
 }
 
 int cli_end(int code)

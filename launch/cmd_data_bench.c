@@ -4,6 +4,7 @@
 #include "cmd_data.h"
 #include "../comm/base/base.h"
 #include "../comm/taut_data.h"
+#include "../compressors/dataset/shard/shard.h"
 #include "floats.h"
 #include "json.h"
 #include <stdio.h>
@@ -36,6 +37,7 @@ static taut_status time_samples(const taut_shard *s, size_t f, const taut_shard_
     uint64_t     i = 0;
     for (; i < n && rc == TAUT_OK && (i < FEW_SAMPLES || cli_now() - begin < SAMPLES_S); i++) {
         uint64_t k = taut__mix64(i + 1) % info->samples;
+        taut__reader_forget(r, (uint32_t)f); /* the block of the sample before may be this one's */
         t = cli_now();
         rc = taut_reader_sample(r, f, k, dst, cap, &bytes);
         if (rc == TAUT_E_CAPACITY || !dst) {
@@ -73,7 +75,8 @@ static taut_status time_blocks(const taut_shard *s, size_t f, const taut_shard_i
         uint64_t bytes = 0;
         for (uint64_t b = 0; b < info->blocks && rc == TAUT_OK; b++) {
             taut_block_view v = {.size = sizeof v};
-            rc = taut_reader_block(r, f, info->blocks > 1 ? b : 0, &v);
+            taut__reader_forget(r, (uint32_t)f); /* a shard of one block would be read once */
+            rc = taut_reader_block(r, f, b, &v);
             if (rc == TAUT_OK) bytes += v.offset[v.n];
             cli_progress_show(&line, "pass %d, %.0f%%", pass + 1, 100 * (double)b / (double)info->blocks);
         }

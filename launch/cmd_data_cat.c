@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 typedef struct job {
     const char     *field, *samples, *out;
@@ -69,7 +71,7 @@ static int copy_blocks(job *j, taut_reader *r)
         if (n && fwrite(v.data + at, 1, n, j->file) != n) return cli_fail("cannot write: %s", strerror(errno));
         j->bytes += n;
         j->given += end - first;
-        if (j->out)
+        if (j->out || !isatty(STDOUT_FILENO))
             cli_progress_show(&line, "%.0f%% of %llu samples", 100 * (double)j->given / (double)(j->to - j->from),
                               (unsigned long long)(j->to - j->from));
     }
@@ -97,18 +99,20 @@ static int cat(job *j, const taut_shard *s)
 {
     taut_reader *r;
     taut_status  st;
+    struct stat  there;
     int          rc = choose_field(j, s);
     if (rc == CLI_OK) rc = parse_samples(j);
     if (rc != CLI_OK) return rc;
     if ((st = taut_reader_create(s, &r)) != TAUT_OK) return cli_status(st, "cannot read");
     j->file = j->out ? fopen(j->out, "wb") : stdout;
-    bool opened = j->file != NULL;
+    bool opened = j->file != NULL,
+         ours = opened && j->out && fstat(fileno(j->file), &there) == 0 && S_ISREG(there.st_mode);
     rc = opened ? copy_blocks(j, r) : cli_fail("%s: %s", j->out, strerror(errno));
     bool lost = false;
     if (!j->out) lost = fflush(j->file) != 0;
     else if (opened) lost = fclose(j->file) != 0;
     if (lost && rc == CLI_OK) rc = cli_fail("cannot write: %s", strerror(errno));
-    if (rc != CLI_OK && j->out && opened) remove(j->out);
+    if (rc != CLI_OK && ours) remove(j->out); /* no device */
     taut_reader_destroy(r);
     return rc;
 }
@@ -138,6 +142,7 @@ int cmd_data_cat(int argc, char **argv)
     int               rc = cli_parse(&cmd, argc, argv, &argc);
     if (rc != CLI_RUN) return rc;
     if (j.json && !j.out) return cli_usage("--json and the samples both go to stdout: give -o FILE");
+    if (j.out && (rc = cli_apart("-o", j.out, 1, argv)) != CLI_OK) return rc;
     if ((st = taut_shard_open(argv[0], &s)) != TAUT_OK) return cli_status(st, "cannot open");
     j.info.size = sizeof j.info;
     taut_shard_get_info(s, &j.info);

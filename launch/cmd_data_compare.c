@@ -73,6 +73,8 @@ int cmd_data_compare(int argc, char **argv)
             "--validation SHARDS is missing: on its own training samples a static subset always looks good");
     for (size_t i = 0; i < c.more.n; i++)
         if (!strchr(c.more.item[i], '=')) return cli_usage("--train-option=%s: must be NAME=VALUE", c.more.item[i]);
+    if (c.figure && (rc = cli_writable("--figure", c.figure)) != CLI_OK) return rc;
+    if (c.csv && (rc = cli_writable("--csv", c.csv)) != CLI_OK) return rc;
     c.path = argv;
     c.shards = argc;
     return compare_run(&c);

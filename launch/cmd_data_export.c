@@ -97,6 +97,7 @@ int cmd_data_export(int argc, char **argv)
     rc = cli_parse(&cmd, argc, argv, &argc);
     if (rc != CLI_RUN) return rc;
     if (!j.out) return cli_usage("-o OUT is missing");
+    if ((rc = cli_apart("-o", j.out, (size_t)argc, argv)) != CLI_OK) return rc;
     if (!j.format) j.format = ends(j.out, ".tar") ? "tar" : ends(j.out, ".npy") ? "npy" : "mds";
     j.o.select = j.select.item;
     j.o.nselect = j.select.n;

@@ -107,18 +107,36 @@ static int check_free(const char *name)
     return i.foreign ? CLI_OK : cli_fail("%s: is there and no index: name another with -o", name);
 }
 
+static int by_name(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
+
+/* Files of one name in different folders would have one index in the folder -o. */
+static int check_twice(char **name, size_t n)
+{
+    char **sorted = malloc(n * sizeof *sorted);
+    int    rc = sorted ? CLI_OK : cli_fail("out of memory");
+    if (sorted) memcpy(sorted, name, n * sizeof *sorted);
+    if (sorted) qsort(sorted, n, sizeof *sorted, by_name);
+    for (size_t i = 1; i < n && rc == CLI_OK; i++)
+        if (strcmp(sorted[i - 1], sorted[i]) == 0)
+            rc = cli_usage("%s: would be the index of two files: give each a folder of its own with -o", sorted[i]);
+    free(sorted);
+    return rc;
+}
+
 /* Each file has an index of its own. */
 static int index_each(job *j, size_t n, const char *const *files)
 {
-    int rc = CLI_OK;
-    if (j->out && !is_folder(j->out))
-        return cli_usage("-o %s: several files have an index each: must be a folder", j->out);
-    for (size_t i = 0; i < n && rc == CLI_OK; i++) {
-        char *name = index_name(j, files[i]);
-        rc = name ? check_free(name) : cli_fail("out of memory");
-        if (rc == CLI_OK) rc = index_one(j, name, 1, &files[i]);
-        free(name);
-    }
+    char **name = calloc(n, sizeof *name);
+    int    rc = name ? CLI_OK : cli_fail("out of memory");
+    if (rc == CLI_OK && j->out && !is_folder(j->out))
+        rc = cli_usage("-o %s: several files have an index each: must be a folder", j->out);
+    for (size_t i = 0; i < n && rc == CLI_OK; i++)
+        if (!(name[i] = index_name(j, files[i]))) rc = cli_fail("out of memory");
+    if (rc == CLI_OK) rc = check_twice(name, n);
+    for (size_t i = 0; i < n && rc == CLI_OK; i++)
+        if ((rc = check_free(name[i])) == CLI_OK) rc = index_one(j, name[i], 1, &files[i]);
+    for (size_t i = 0; name && i < n; i++) free(name[i]);
+    free(name);
     return rc;
 }
 

@@ -94,16 +94,26 @@ static int encoded(void *ctx, uint64_t done, uint64_t total)
     return 0;
 }
 
+/* The last part of a path, with which a folder may end in slashes: not where it lay, so equal inputs give equal bytes. */
+static const char *source_of(const char *path, char *dst, size_t cap)
+{
+    size_t n = strlen(path), begin;
+    while (n > 1 && path[n - 1] == '/') n--;
+    for (begin = n; begin > 0 && path[begin - 1] != '/';) begin--;
+    snprintf(dst, cap, "%.*s", (int)(n - begin), path + begin);
+    return dst;
+}
+
 static int write_shard(job *j)
 {
     taut_writer_options o = TAUT_WRITER_INIT;
+    char                name[256];
     taut_status         s;
     int                 rc;
     o.block_bytes = j->block ? j->block : j->random ? 16384 : 0;
     o.samples_per_block = j->samples_per_block;
     o.labels = j->im.labels;
-    o.source = strrchr(j->im.input[0], '/') ? strrchr(j->im.input[0], '/') + 1
-                                            : j->im.input[0]; /* not where it lay: equal inputs, equal bytes */
+    o.source = source_of(j->im.input[0], name, sizeof name);
     o.threads = (int32_t)j->threads;
     o.progress = encoded;
     o.progress_ctx = j;
@@ -208,6 +218,7 @@ int cmd_data_pack(int argc, char **argv)
     if (!j.out) return cli_usage("-o OUT.taut is missing");
     if (j.block && j.random) return cli_usage("--block and --random both say how large blocks are");
     if (j.budget && (rc = budget_parse(j.budget, &j.rel)) != CLI_OK) return rc;
+    if ((rc = cli_apart("-o", j.out, (size_t)argc, argv)) != CLI_OK) return rc;
     j.im.options = &j.in;
     j.im.input = argv;
     j.im.inputs = argc;

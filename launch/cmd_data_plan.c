@@ -143,6 +143,19 @@ static int same_plan(const job *j, uint64_t hash)
     return CLI_OK;
 }
 
+/* Nothing that is read is written over, and what takes hours can be kept: rank 0 looks, which writes. */
+static int check_out(const job *j)
+{
+    char *const also[] = {(char *)(uintptr_t)j->o.target, (char *)(uintptr_t)j->o.scores};
+    bool        first = !j->o.group || j->o.group->rank == 0;
+    int         rc = first ? cli_writable("-o", j->out) : CLI_OK;
+    if (first && rc == CLI_OK) rc = cli_apart("-o", j->out, (size_t)j->shards, j->path);
+    for (int k = 0; first && k < 2 && rc == CLI_OK; k++)
+        if (also[k]) rc = cli_apart("-o", j->out, 1, &also[k]);
+    if (j->o.group && agree(j, rc == CLI_OK ? TAUT_OK : TAUT_E_IO) != TAUT_OK && rc == CLI_OK) rc = CLI_FAILED;
+    return rc;
+}
+
 static bool wrong_usage(taut_status s) { return s == TAUT_E_INVALID || s == TAUT_E_RANGE || s == TAUT_E_UNSUPPORTED; }
 
 static int make(job *j)
@@ -152,7 +165,8 @@ static int make(job *j)
     taut_status         s;
     double              begin = cli_now();
     bool                first = !j->o.group || j->o.group->rank == 0;
-    int                 rc = CLI_OK;
+    int                 rc = check_out(j);
+    if (rc != CLI_OK) return rc;
     j->shard = calloc((size_t)j->shards, sizeof *j->shard);
     if (!j->shard) return cli_fail("out of memory");
     if ((s = agree(j, open_shards(j))) != TAUT_OK) return cli_status(s, "shard");

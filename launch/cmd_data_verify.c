@@ -2,8 +2,14 @@
 #include "cli.h"
 #include "cmd_data.h"
 #include "../comm/taut_data.h"
+#include "../compressors/dataset/shard/shard.h"
 #include "json.h"
 #include <stdio.h>
+
+static void progress(void *ctx, uint64_t done, uint64_t total)
+{
+    cli_progress_show(ctx, "%llu of %llu blocks", (unsigned long long)done, (unsigned long long)total);
+}
 
 static void bad(void *ctx, const char *text)
 {
@@ -18,9 +24,11 @@ static int verify(const char *path, bool json)
     taut_verify_result r = {.size = sizeof r};
     json_t            *o, *list = json_array();
     double             start = cli_now();
+    cli_progress       line = {0};
     taut_status        st = taut_shard_open(path, &s);
     if (st == TAUT_OK) {
-        st = taut_shard_verify(s, bad, list, &r);
+        st = taut__shard_verify(s, bad, list, &r, progress, &line);
+        cli_progress_end(&line);
         taut_shard_close(s);
     }
     if (st == TAUT_OK)

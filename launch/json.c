@@ -3,8 +3,18 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
-void jsn_text(json_t *o, const char *key, const char *value) { json_object_set_new(o, key, json_string(value)); }
+void jsn_text(json_t *o, const char *key, const char *value)
+{
+    json_t *text = json_string(value);
+    char   *copy = text ? NULL : strdup(value);
+    for (char *c = copy; c && *c; c++)
+        if ((unsigned char)*c > 127) *c = '?'; /* JSON holds UTF-8 only; names of files may be any bytes */
+    if (copy) text = json_string(copy);
+    free(copy);
+    json_object_set_new(o, key, text);
+}
 void jsn_bool(json_t *o, const char *key, int value) { json_object_set_new(o, key, json_boolean(value)); }
 void jsn_int(json_t *o, const char *key, uint64_t value)
 {

@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -23,7 +24,9 @@ int import_open(import *im)
             im->format = formats[i];
     }
     if (!im->format) return cli_usage("--format=%s: must be one of %s", im->options->format, names);
-    return im->format->describe(im);
+    int rc = im->format->describe(im);
+    cli_progress_end(&im->line);
+    return rc;
 }
 
 int import_feed(import *im) { return im->format->feed(im); }
@@ -130,6 +133,15 @@ int stream_line(import_stream *s, import_buffer *b, bool *got)
     return CLI_OK;
 }
 
+int import_twice(const import *im)
+{
+    struct stat st;
+    for (int i = 0; i < im->inputs; i++)
+        if (stat(im->input[i], &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
+            return cli_fail("%s: not a regular file, and it is read twice: save it to one first", im->input[i]);
+    return CLI_OK;
+}
+
 /* ---- folders ---- */
 
 static int by_name(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
@@ -205,6 +217,24 @@ void column_whole(column *c, int64_t v)
     c->whole = true;
 }
 
+static void note_wide(column *c, double v, const char *path, uint64_t line)
+{
+    if (c->wide_path || !isfinite(v) || fabs(v) < 0x1.ffffffp127) return; /* from there on float32 rounds to infinity */
+    c->wide = v, c->wide_path = path, c->wide_line = line;
+}
+
+void column_real(column *c, double v, const char *path, uint64_t line)
+{
+    c->real = true;
+    note_wide(c, v, path, line);
+}
+
+void column_huge(column *c, double v, const char *path, uint64_t line)
+{
+    c->huge = true;
+    note_wide(c, v, path, line);
+}
+
 void column_length(column *c, uint64_t n)
 {
     if (!c->array || n < c->shortest) c->shortest = n;
@@ -259,6 +289,9 @@ int column_field(import *im, const column *c, const char *path)
                 "with --select",
                 path, c->name, f->name);
     column_type(c, im->options->float64, f);
+    if (f->type == TAUT_FLOAT32 && c->wide_path)
+        return cli_fail("%s:%llu: field '%s': %g: float32 holds numbers below 3.4e38: --float64 keeps it", c->wide_path,
+                        (unsigned long long)c->wide_line, c->name, c->wide);
     im->fields++;
     return CLI_OK;
 }
@@ -278,24 +311,44 @@ void put_number(void *dst, taut_type t, double real, int64_t whole, bool is_whol
 
 /* ---- classes ---- */
 
-static int in_table(const classes *c, const char *name)
+/* The slot of a name: where it is, or an empty one. */
+static uint32_t *slot_of(const classes *c, const char *name)
 {
-    for (size_t i = c->n; i-- > 0;) /* data sets have few classes, and runs of one */
-        if (strcmp(c->name[i], name) == 0) return 1;
-    return 0;
+    uint64_t h = 14695981039346656037u;
+    for (const char *p = name; *p; p++) h = (h ^ (uint8_t)*p) * 1099511628211u;
+    for (size_t at = h & (c->slots - 1);; at = (at + 1) & (c->slots - 1))
+        if (!c->slot[at] || strcmp(c->name[c->slot[at] - 1], name) == 0) return &c->slot[at];
+}
+
+static bool is_class(const classes *c, const char *name) { return c->slots && *slot_of(c, name); }
+
+bool classes_full(const classes *c, const char *name) { return c->n == CLASSES_MAX && !is_class(c, name); }
+
+static bool more_slots(classes *c)
+{
+    size_t    slots = c->slots ? 2 * c->slots : 64;
+    uint32_t *grown = calloc(slots, sizeof *grown);
+    if (!grown) return false;
+    free(c->slot);
+    c->slot = grown, c->slots = slots;
+    for (size_t i = 0; i < c->n; i++) *slot_of(c, c->name[i]) = (uint32_t)i + 1;
+    return true;
 }
 
 int classes_note(classes *c, const char *name, size_t bytes)
 {
     char **grown;
     if (strlen(name) != bytes) return cli_fail("class '%s...': a name of a class cannot hold a NUL", name);
-    if (in_table(c, name)) return CLI_OK;
-    if (c->n == 65536) return cli_fail("class '%.40s' is the 65537th: at most 65536; is this a label?", name);
+    if (is_class(c, name)) return CLI_OK;
+    if (classes_full(c, name))
+        return cli_fail("class '%.40s' is the %dth: at most %d; is this a label?", name, CLASSES_MAX + 1, CLASSES_MAX);
     if (strchr(name, '\n'))
         return cli_fail("class '%.*s...': a name of a class cannot hold a newline", (int)strcspn(name, "\n"), name);
+    if (2 * (c->n + 1) > c->slots && !more_slots(c)) return cli_fail("out of memory for names of classes");
     grown = realloc(c->name, (c->n + 1) * sizeof *grown);
     if (grown) c->name = grown;
     if (!grown || !(c->name[c->n] = strdup(name))) return cli_fail("out of memory for names of classes");
+    *slot_of(c, name) = (uint32_t)c->n + 1;
     c->n++;
     return CLI_OK;
 }
@@ -322,5 +375,6 @@ size_t classes_find(const classes *c, const char *name)
 void classes_free(classes *c)
 {
     list_free(c->name, c->n);
+    free(c->slot);
     *c = (classes){0};
 }

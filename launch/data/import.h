@@ -47,8 +47,9 @@ struct import {
     size_t                fields;
     char                 *labels; /* names of classes, a line each; NULL = none. free() */
     int (*sink)(void *ctx, const void *const *data, const size_t *bytes);
-    void *ctx;
-    void *state; /* of the format */
+    void        *ctx;
+    void        *state; /* of the format */
+    cli_progress line;  /* of a first pass */
 };
 
 /* Chooses the format, describes. `im` has options, input and inputs set, the rest zero. */
@@ -84,6 +85,9 @@ int stream_read(import_stream *s, void *dst, size_t cap, size_t *n);
 /* appends one line with its newline to b; *got = false at the end */
 int stream_line(import_stream *s, import_buffer *b, bool *got);
 
+/* For formats that go through their input twice: CLI_FAILED, naming what cannot be (a pipe). */
+int import_twice(const import *im);
+
 /* Regular files below `path` (or path itself), sorted by name; free each and the list. */
 int  list_files(const char *path, char ***files, size_t *n);
 void list_free(char **files, size_t n);
@@ -96,8 +100,16 @@ typedef struct column {
     uint64_t shortest, longest; /* elements of arrays */
     int64_t  low, high;         /* of whole numbers */
     bool     label;
+    bool     huge; /* at least one whole number beyond 64 bits */
+    /* the first number beyond float32, and where it stands; wide_path NULL: none */
+    double      wide;
+    const char *wide_path;
+    uint64_t    wide_line;
 } column;
 void column_whole(column *c, int64_t v);
+void column_real(column *c, double v, const char *path, uint64_t line);
+void column_huge(column *c, double v, const char *path,
+                 uint64_t line); /* digits: a decimal number where others are, else a text */
 void column_length(column *c, uint64_t n);
 /* Is the number v (whole), or one that is not whole, among those that the first pass saw? Files change while they are read. */
 bool column_holds(const column *c, bool is_whole, int64_t v);
@@ -108,10 +120,13 @@ void put_number(void *dst, taut_type t, double real, int64_t whole, bool is_whol
 
 /* Class names: sorted, numbered. */
 typedef struct classes {
-    char **name;
-    size_t n, cap;
-    bool   sorted;
+    char    **name;
+    size_t    n;
+    uint32_t *slot; /* numbers + 1 by the hash of the name; 0: none */
+    size_t    slots;
 } classes;
+enum { CLASSES_MAX = 65536 };
+bool   classes_full(const classes *c, const char *name);         /* there is no room, and this is none of them */
 int    classes_note(classes *c, const char *name, size_t bytes); /* before sorting */
 int    classes_close(classes *c, char **labels);                 /* sorts, numbers; labels: one per line */
 size_t classes_find(const classes *c, const char *name);         /* c->n: there is none */

@@ -14,6 +14,9 @@ typedef struct csv {
     bool     wanted[IMPORT_FIELDS];
     uint64_t records;
     classes  classes;
+    /* where the label column has more values than there may be classes; NULL: nowhere */
+    const char *many_path;
+    uint64_t    many_line;
 } csv;
 
 typedef struct record { /* one record, cells unquoted and terminated */
@@ -79,16 +82,18 @@ static bool decimal_number(const char *text, double *v)
 {
     char *end;
     *v = strtod(text, &end);
+    if (isinf(*v) && strpbrk(text, "0123456789")) return false; /* not infinity, but beyond float64 */
     return *text && *end == 0 && !strpbrk(text, "xXpP ");
 }
 
-static void note(column *c, const char *text)
+static void note(column *c, const char *text, const char *path, uint64_t line)
 {
     int64_t whole;
     double  real;
     if (whole_number(text, &whole)) column_whole(c, whole);
-    else if (decimal_number(text, &real)) c->real = true;
-    else c->text = true;
+    else if (!decimal_number(text, &real)) c->text = true;
+    else if (strspn(text, "+-0123456789") == strlen(text)) column_huge(c, real, path, line);
+    else column_real(c, real, path, line);
 }
 
 static int no_column(const csv *c, const char *path, const char *want)
@@ -100,12 +105,29 @@ static int no_column(const csv *c, const char *path, const char *want)
     return cli_fail("%s: no column '%s' in its first line; columns are %s", path, want, list);
 }
 
+/* Name k of a first line, without a byte order mark. */
+static const char *name_at(const record *r, size_t k)
+{
+    const char *name = r->cell.p + r->at[k];
+    return k == 0 && strncmp(name, "\xef\xbb\xbf", 3) == 0 ? name + 3 : name;
+}
+
+/* A further file has the columns of the first one, in their order: else values would change places unnoticed. */
+static int same_names(const import *im, const csv *c, const record *r, const char *path)
+{
+    if (r->n != c->cols) return cli_fail("%s:1: %zu columns where the first file has %zu", path, r->n, c->cols);
+    for (size_t k = 0; k < r->n; k++)
+        if (strcmp(name_at(r, k), c->col[k].name) != 0)
+            return cli_fail("%s:1: column %zu is called '%s', and '%s' in %s: must be the same, in the same order",
+                            path, k + 1, name_at(r, k), c->col[k].name, im->input[0]);
+    return CLI_OK;
+}
+
 static int names(import *im, csv *c, const record *r, const char *path)
 {
     for (size_t k = 0; k < r->n; k++) {
         column     *col = &c->col[k];
-        const char *name = r->cell.p + r->at[k];
-        if (k == 0 && strncmp(name, "\xef\xbb\xbf", 3) == 0) name += 3;
+        const char *name = name_at(r, k);
         if (!*name || strlen(name) >= sizeof col->name)
             return cli_fail("%s:1: column %zu has no name, or one longer than %zu", path, k + 1, sizeof col->name - 1);
         strcpy(col->name, name);
@@ -150,13 +172,11 @@ static int each_record(import *im, visit what)
         rc = stream_open(s, im->input[i]);
         for (bool first = true; rc == CLI_OK && (rc = read_record(s, c, &r, &got)) == CLI_OK && got; first = false) {
             if ((rc = utf8(&r, s->path)) != CLI_OK) break;
-            if (first && c->cols == 0) rc = names(im, c, &r, s->path);
             if (first) {
-                if (rc == CLI_OK && r.n != c->cols)
-                    rc = cli_fail("%s:1: %zu columns where the first file has %zu", s->path, r.n, c->cols);
+                rc = c->cols ? same_names(im, c, &r, s->path) : names(im, c, &r, s->path);
                 continue;
             }
-            if (r.n == 1 && r.cell.n == 1 && c->cols > 1) continue; /* an empty line */
+            if (r.raw.n == 0 || (r.n == 1 && r.cell.n == 1 && c->cols > 1)) continue; /* an empty line */
             if (r.n != c->cols)
                 rc = cli_fail("%s:%llu: ragged: %zu fields where the first line names %zu", s->path,
                               (unsigned long long)r.line, r.n, c->cols);
@@ -172,15 +192,17 @@ static int each_record(import *im, visit what)
 
 static int look(import *im, csv *c, const record *r, const char *path)
 {
-    (void)im, (void)path;
     for (size_t k = 0; k < c->cols; k++) {
-        int rc = CLI_OK;
+        const char *text = r->cell.p + r->at[k];
+        int         rc = CLI_OK;
         if (!c->wanted[k]) continue;
-        note(&c->col[k], r->cell.p + r->at[k]);
-        if (c->col[k].label) rc = classes_note(&c->classes, r->cell.p + r->at[k], cell_bytes(r, k));
+        note(&c->col[k], text, path, r->line);
+        if (c->col[k].label && !c->many_path && classes_full(&c->classes, text)) /* numbers need no names */
+            c->many_path = path, c->many_line = r->line;
+        else if (c->col[k].label && !c->many_path) rc = classes_note(&c->classes, text, cell_bytes(r, k));
         if (rc != CLI_OK) return rc;
     }
-    c->records++;
+    if (++c->records % 1024 == 0) cli_progress_show(&im->line, "looking: %llu records", (unsigned long long)c->records);
     return CLI_OK;
 }
 
@@ -194,14 +216,20 @@ static int describe(import *im)
     c->delimiter = d ? strcmp(d, "\\t") == 0 ? '\t' : *d : import_ends_with(im->input[0], ".tsv") ? '\t' : ',';
     if (d && strcmp(d, "\\t") != 0 && strlen(d) != 1)
         return cli_usage("--delimiter=%s: must be one character, or \\t", d);
-    if ((rc = each_record(im, look)) != CLI_OK) return rc;
+    if (c->delimiter == '"' || c->delimiter == '\n' || c->delimiter == '\r')
+        return cli_usage("--delimiter: must be neither a quote nor the end of a line");
+    if ((rc = import_twice(im)) != CLI_OK || (rc = each_record(im, look)) != CLI_OK) return rc;
     if (c->records == 0) return cli_fail("%s: no records behind the line of names", im->input[0]);
     for (size_t k = 0; k < c->cols; k++) {
         column *col = &c->col[k];
         if (!c->wanted[k]) continue;
+        if (col->huge && !col->real) col->text = true;
         if (col->label && (col->text || (col->real && im->options->label))) {
+            if (c->many_path)
+                return cli_fail("%s:%llu: column '%s': more than %d classes; is this a label?", c->many_path,
+                                (unsigned long long)c->many_line, col->name, CLASSES_MAX);
             if ((rc = classes_close(&c->classes, &im->labels)) != CLI_OK) return rc;
-            col->text = col->real = false; /* from now on: its number */
+            col->text = col->real = col->huge = false; /* from now on: its number */
             col->whole = true;
             col->low = 0;
             col->high = (int64_t)c->classes.n - 1;

@@ -29,9 +29,9 @@ static const char CHANGED[] = "changed while it was read";
 
 static bool is_number(const json_t *v) { return json_is_number(v) || json_is_boolean(v); }
 
-static void note_number(column *c, const json_t *v)
+static void note_number(column *c, const json_t *v, place p)
 {
-    if (json_is_real(v)) c->real = true;
+    if (json_is_real(v)) column_real(c, json_real_value(v), p.path, p.line);
     else column_whole(c, json_is_boolean(v) ? json_is_true(v) : (int64_t)json_integer_value(v));
 }
 
@@ -43,7 +43,7 @@ static int note(column *c, const json_t *v, place p)
         for (size_t i = 0; i < json_array_size(v); i++) {
             const json_t *e = json_array_get(v, i);
             if (!is_number(e)) return fault(p, c->name, "an array of something else than numbers");
-            note_number(c, e);
+            note_number(c, e, p);
         }
         column_length(c, json_array_size(v));
         return CLI_OK;
@@ -57,7 +57,7 @@ static int note(column *c, const json_t *v, place p)
     if (!is_number(v))
         return fault(p, c->name, json_is_null(v) ? "null" : "neither a string, a number nor an array of numbers");
     if (c->text) return fault(p, c->name, "a number, and a string in an earlier line");
-    note_number(c, v);
+    note_number(c, v, p);
     return CLI_OK;
 }
 
@@ -89,7 +89,13 @@ static int choose(import *im, jsonl *j, json_t *object, place p)
 
 typedef int (*visit)(import *im, jsonl *j, json_t *object, place p);
 
-static bool blank(const import_buffer *b) { return strspn(b->p, " \t\r\n") >= b->n; }
+static bool blank(const char *p, size_t n) { return strspn(p, " \t\r\n") >= n; }
+
+/* Bytes of a byte order mark, which some editors put in front. */
+static size_t mark(const import_stream *s, const import_buffer *b)
+{
+    return s->line == 1 && strncmp(b->p, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
+}
 
 static int each_line(import *im, visit what)
 {
@@ -106,8 +112,8 @@ static int each_line(import *im, visit what)
             json_t      *object;
             if ((rc = import_reserve(&b, 1)) != CLI_OK) break;
             b.p[b.n] = 0;
-            if (blank(&b)) continue;
-            object = json_loadb(b.p, b.n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &e);
+            if (blank(b.p + mark(s, &b), b.n - mark(s, &b))) continue;
+            object = json_loadb(b.p + mark(s, &b), b.n - mark(s, &b), JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &e);
             if (!object)
                 rc = cli_fail("%s:%llu: invalid JSON: %s (column %d)", s->path, (unsigned long long)s->line, e.text,
                               e.column);
@@ -123,18 +129,35 @@ static int each_line(import *im, visit what)
     return rc;
 }
 
+/* A field that the first line has not would be left out of all lines unnoticed. */
+static int check_keys(const jsonl *j, json_t *object, place p)
+{
+    const char *key;
+    json_t     *v;
+    json_object_foreach(object, key, v)
+    {
+        size_t k = 0;
+        while (k < j->cols && strcmp(j->col[k].name, key) != 0) k++;
+        if (k == j->cols)
+            return fault(p, key, "the first line has none of that name: --select chooses fields that all lines have");
+    }
+    return CLI_OK;
+}
+
 static int look(import *im, jsonl *j, json_t *object, place p)
 {
     int rc = j->cols ? CLI_OK : choose(im, j, object, p);
     for (size_t k = 0; k < j->cols && rc == CLI_OK; k++) {
         column *c = &j->col[k];
         json_t *v = json_object_get(object, c->name);
-        if (!v) return fault(p, c->name, "is not there");
+        if (!v) return fault(p, c->name, "is not there; --select chooses fields that all lines have");
         rc = note(c, v, p);
         if (rc == CLI_OK && c->label && c->text)
             rc = classes_note(&j->classes, json_string_value(v), json_string_length(v));
     }
-    j->records++;
+    if (rc == CLI_OK && im->options->select.n == 0 && json_object_size(object) != j->cols)
+        rc = check_keys(j, object, p);
+    if (++j->records % 1024 == 0) cli_progress_show(&im->line, "looking: %llu records", (unsigned long long)j->records);
     return rc;
 }
 
@@ -144,7 +167,7 @@ static int describe(import *im)
     int    rc;
     if (!j) return cli_fail("out of memory");
     im->state = j;
-    if ((rc = each_line(im, look)) != CLI_OK) return rc;
+    if ((rc = import_twice(im)) != CLI_OK || (rc = each_line(im, look)) != CLI_OK) return rc;
     if (j->records == 0) return cli_fail("%s: no JSON object in it", im->input[0]);
     for (size_t k = 0; k < j->cols; k++) {
         column *c = &j->col[k];

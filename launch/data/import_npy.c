@@ -29,8 +29,9 @@ static int read_type(const char *path, const char *descr, tensor *t)
             t->swap = order == '>' && taut_type_bytes(t->type) > 1;
             return CLI_OK;
         }
-    return cli_fail("%s: elements of type '%.8s': must be one of u1 i1 b1 u2 i2 u4 i4 u8 i8 f4 f8", path,
-                    descr ? descr : "?");
+    size_t length = descr ? strcspn(descr, "'") : 1;
+    return cli_fail("%s: elements of type '%.*s': must be one of u1 i1 b1 u2 i2 u4 i4 u8 i8 f4 f8; save x.astype(...)",
+                    path, length < 16 ? (int)length : 16, descr ? descr : "?");
 }
 
 static int read_shape(const char *path, const char *at, tensor *t)

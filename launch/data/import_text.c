@@ -1,5 +1,7 @@
 /* import_text.c : text files and folders: windows of a fixed size, lines, or documents. Samples keep their newlines and
  * separators, so the samples one behind the other are the files one behind the other. */
+#include "../../compressors/dataset/import/formats.h"
+#include "../../compressors/dataset/shard/layout.h"
 #include "../../compressors/dataset/utf8.h"
 #include "import.h"
 #include <stdlib.h>
@@ -91,13 +93,27 @@ static uint64_t lines_before(const char *p, size_t n)
     return lines;
 }
 
+static bool inside_character(char c) { return ((unsigned char)c & 0xc0) == 0x80; }
+
+/* Texts are cut between characters: a window is as long as was asked for, or up to three bytes shorter; at least one character. */
+static size_t window_of(const import *im, const char *p, size_t n, bool end)
+{
+    size_t want = (size_t)im->options->window, cut = want;
+    if (n <= want) return end || (im->options->bytes && n == want) ? n : 0;
+    if (im->options->bytes) return want;
+    while (cut && inside_character(p[cut])) cut--;
+    if (cut) return cut;
+    for (cut = want; cut < n && inside_character(p[cut]);) cut++;
+    return cut < n || end ? cut : 0;
+}
+
 /* Length of the first sample in p[0..n); 0: not complete yet. `end`: nothing follows. `seen`: bytes already searched. */
 static size_t first_sample(const text *t, const import *im, const char *p, size_t n, bool end, size_t seen)
 {
     const char *at = NULL;
     size_t      back;
     switch (t->split) {
-    case WINDOWS: return n >= im->options->window ? (size_t)im->options->window : end ? n : 0;
+    case WINDOWS: return window_of(im, p, n, end);
     case LINES: at = n > seen ? memchr(p + seen, '\n', n - seen) : NULL; return at ? (size_t)(at - p) + 1 : end ? n : 0;
     case DOCUMENTS: break;
     }
@@ -107,6 +123,22 @@ static size_t first_sample(const text *t, const import *im, const char *p, size_
         if (at) return (size_t)(at - p) + t->separator_bytes;
     }
     return end ? n : 0;
+}
+
+/* What nobody called text, and is something else: the bytes between its texts are none, even where they are all UTF-8. */
+static int check_text(const import *im, const char *path, const char *p, size_t n)
+{
+    const uint8_t *head = (const uint8_t *)p;
+    const char    *format;
+    if (im->options->format || im->options->bytes) return CLI_OK;
+    if (n >= 4 && taut__get32(head) == TAUT_MAGIC_FRONT)
+        return cli_fail("%s: is a shard already; `taut data cat` and `taut data export` give what is in it", path);
+    format = taut__import_format_of(path, head, n < 512 ? n : 512);
+    if (format)
+        return cli_fail(
+            "%s: is of format %s, which `taut data index` reads as it is, uncompressed; --format text: as text", path,
+            format);
+    return CLI_OK;
 }
 
 /* One file, streamed: no more of it is in memory than one sample and a chunk. */
@@ -126,12 +158,14 @@ static int feed_file(import *im, const char *path)
             (rc = stream_read(&s, b.p + b.n, TEXT_CHUNK, &n)) != CLI_OK)
             break;
         b.n += n;
+        if (!offset && (rc = check_text(im, path, b.p, b.n)) != CLI_OK) break;
         if (!im->options->bytes) {
             bad = taut__utf8_bad(b.p + checked, b.n - checked, n > 0, &tail);
             if (bad < b.n - checked) {
                 lines += lines_before(b.p + checked, bad);
-                rc = cli_fail("%s: line %llu (byte %llu): not UTF-8: byte 0x%02x; --bytes packs any bytes", path,
-                              (unsigned long long)lines + 1, (unsigned long long)offset + bad,
+                rc = cli_fail("%s: line %llu (byte %llu): not UTF-8: byte 0x%02x; --bytes packs any bytes, --format "
+                              "files each file as it is",
+                              path, (unsigned long long)lines + 1, (unsigned long long)offset + bad,
                               (unsigned char)b.p[checked + bad]);
                 break;
             }

@@ -176,9 +176,11 @@ int choose_given(const distill_options *o, const image_pool *p, image_choice *c)
     if (rc == CLI_OK && g.t.classes > p->t.classes)
         rc = cli_fail("--from=%s: %lld classes: the shards have %lld", o->from, (long long)g.t.classes,
                       (long long)p->t.classes);
-    if (rc == CLI_OK && g.soft && g.t.classes != p->t.classes)
-        rc = cli_fail("--from=%s: soft labels of %lld classes: the shards have %lld", o->from, (long long)g.t.classes,
-                      (long long)p->t.classes);
+    if (rc == CLI_OK && g.soft && g.soft_classes != p->t.classes)
+        rc = cli_fail("--from=%s: soft labels of %lld classes: the shards have %lld", o->from,
+                      (long long)g.soft_classes, (long long)p->t.classes);
+    if (rc == CLI_OK && g.soft && g.soft_n != g.t.n)
+        rc = cli_fail("--from=%s: %zu of %zu images have soft labels: all or none must", o->from, g.soft_n, g.t.n);
     if (rc == CLI_OK) {
         c->n = g.t.n, c->accuracy = -1, c->bytes = g.bytes, c->height = g.t.height, c->width = g.t.width;
         c->pixels = g.pixels, c->labels = g.labels, c->soft = g.soft; /* taken over */

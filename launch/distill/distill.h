@@ -12,7 +12,9 @@ typedef struct image_pool {
     taut_torch_images t; /* points into the two below */
     uint8_t          *pixels;
     int64_t          *labels;
-    float            *soft; /* of a field `soft` of every shard; NULL = there is none */
+    float            *soft; /* soft_n * soft_classes, of a field `soft` of the shards; NULL = there is none */
+    size_t            soft_n;
+    int64_t           soft_classes;
     char              field[TAUT_FIELD_NAME];
     char             *names; /* of the classes, as in taut_shard_labels(); NULL = none */
     uint64_t          bytes; /* of the shards */

@@ -21,7 +21,8 @@ static int find_field(image_pool *p, const taut_shard *s, size_t *field)
     for (uint32_t f = 0; f < info.fields; f++) {
         taut_field d = TAUT_FIELD_INIT;
         taut_shard_field(s, f, &d);
-        if (d.kind != TAUT_KIND_IMAGE || d.type != TAUT_U8 || (*p->field && strcmp(d.name, p->field) != 0)) continue;
+        if (d.kind != TAUT_KIND_IMAGE || d.type != TAUT_U8 || d.variable) continue;
+        if (*p->field && strcmp(d.name, p->field) != 0) continue;
         taut_torch_images t = {.channels = d.ndim == 3 ? (int64_t)d.shape[2] : 1,
                                .height = (int64_t)d.shape[0],
                                .width = (int64_t)d.shape[1]};
@@ -43,25 +44,31 @@ static void planes(uint8_t *to, const uint8_t *from, const taut_torch_images *t)
         for (int64_t i = 0; i < plane; i++) to[c * plane + i] = from[i * t->channels + c];
 }
 
-/* A distilled set's probabilities: of one shard. */
+/* A distilled set's probabilities, behind those of the shards before. */
 static int read_soft(image_pool *p, taut_shard *s, taut_reader *r)
 {
     int             field = taut_shard_find(s, "soft");
     taut_field      d = TAUT_FIELD_INIT;
     taut_shard_info info = {.size = sizeof info};
-    if (field < 0 || p->t.n > 0) return CLI_OK;
+    float          *more;
+    if (field < 0) return CLI_OK;
     taut_shard_get_info(s, &info);
     taut_shard_field(s, (size_t)field, &d);
     if (d.type != TAUT_FLOAT32 || d.variable) return CLI_OK;
-    if (!(p->soft = malloc((size_t)info.samples * (size_t)d.sample_bytes)))
+    if (p->t.n && (p->soft_n != p->t.n || p->soft_classes != (int64_t)(d.sample_bytes / sizeof(float)))) return CLI_OK;
+    p->soft_classes = (int64_t)(d.sample_bytes / sizeof(float));
+    if (p->soft_classes > p->t.classes) p->t.classes = p->soft_classes;
+    if (!(more = realloc(p->soft, (p->t.n + (size_t)info.samples) * (size_t)d.sample_bytes)))
         return cli_fail("out of memory for soft labels");
+    p->soft = more;
     for (uint64_t b = 0; b < info.blocks; b++) {
         taut_block_view v = {.size = sizeof v};
         taut_status     status = taut_reader_block(r, (size_t)field, b, &v);
         if (status != TAUT_OK) return cli_status(status, "%s", taut_shard_path(s));
-        memcpy(p->soft + v.first * d.sample_bytes / sizeof(float), v.data + v.offset[0], v.offset[v.n] - v.offset[0]);
+        memcpy(p->soft + (p->t.n + (size_t)v.first) * (size_t)p->soft_classes, v.data + v.offset[0],
+               v.offset[v.n] - v.offset[0]);
     }
-    p->t.classes = (int64_t)(d.sample_bytes / sizeof(float));
+    p->soft_n = p->t.n + (size_t)info.samples;
     return CLI_OK;
 }
 

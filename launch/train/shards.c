@@ -175,6 +175,23 @@ static int find_field(const pile *p, size_t i, const char *name, const shards_fa
     return 0;
 }
 
+/* A label as its type says: -1 is no class, and not 255. */
+static int64_t signed_label(const taut_field *f, const uint8_t *bytes)
+{
+    size_t   n = taut_type_bytes(f->type);
+    int64_t  v = shards_label(bytes, n);
+    unsigned unused = 64 - 8 * (unsigned)n;
+    bool     negative = f->type == TAUT_I8 || f->type == TAUT_I16 || f->type == TAUT_I32;
+    return negative ? (int64_t)((uint64_t)v << unused) >> unused : v;
+}
+
+static int64_t label_of(const taut_shard *s, size_t field, const uint8_t *bytes)
+{
+    taut_field d = TAUT_FIELD_INIT;
+    taut_shard_field(s, field, &d);
+    return signed_label(&d, bytes);
+}
+
 /* Classes: one more than the largest label; of tokens wider than a byte, than the largest token. */
 static int count_classes(shards_facts *f, const pile *p)
 {
@@ -194,7 +211,7 @@ static int count_classes(shards_facts *f, const pile *p)
             size_t          width = taut_type_bytes(d.type);
             if (s != TAUT_OK) return data_fault(s, "--data");
             for (size_t at = v.offset[0]; at + width <= v.offset[v.n]; at += width) {
-                int64_t c = shards_label(v.data + at, width);
+                int64_t c = signed_label(&d, v.data + at);
                 if (c < 0 || c >= 1 << 20)
                     return fault(CLI_FAILED, "%s: block %llu of field '%s': class %lld: must be 0..%d",
                                  taut_shard_path(p->shard[i]), (unsigned long long)b, name, (long long)c,
@@ -244,6 +261,9 @@ static int measure(shards_facts *f, const pile *p)
             for (size_t at = v.offset[0]; at < v.offset[v.n]; at += (size_t)f->width) {
                 float x = v.data[at];
                 if (f->floats) memcpy(&x, v.data + at, 4);
+                if (!isfinite(x))
+                    return fault(CLI_FAILED, "%s: block %llu of field '%s': a value is %g: must be finite",
+                                 taut_shard_path(p->shard[i]), (unsigned long long)b, f->input, (double)x);
                 sum += (double)x, square += (double)x * (double)x, n += 1;
             }
         }
@@ -356,8 +376,8 @@ static int read_validation(data *d, const pile *p)
             for (size_t j = 0; j < f->elems; j++) s->val_values[v * f->elems + j] = value_at(d, bytes, j);
             if ((st = taut_reader_sample(p->reader[i], label, at - first, word, sizeof word, &n)) != TAUT_OK)
                 code = data_fault(st, "validation");
-            else s->val_label[v] = shards_label(word, n);
-            if (!code && s->val_label[v] >= f->classes)
+            else s->val_label[v] = label_of(p->shard[i], label, word);
+            if (!code && (s->val_label[v] < 0 || s->val_label[v] >= f->classes))
                 code = fault(CLI_FAILED, "%s: sample %llu: class %lld: the training shards have %lld classes",
                              taut_shard_path(p->shard[i]), (unsigned long long)(at - first), (long long)s->val_label[v],
                              (long long)f->classes);

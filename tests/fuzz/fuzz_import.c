@@ -129,8 +129,7 @@ static int import_sink(void *ctx, const void *const *data, const size_t *bytes)
         for (uint32_t d = 0; d < f->ndim; d++) fixed *= f->shape[d];
         FUZZ_HOLDS(f->variable ? bytes[k] % taut_type_bytes(f->type) == 0 : bytes[k] == fixed);
         for (size_t i = 0; i < bytes[k]; i++) import_seen ^= ((const uint8_t *)data[k])[i]; /* it is there */
-        if (f->kind == TAUT_KIND_TEXT && im->format != &import_text) /* whose windows end anywhere */
-            FUZZ_HOLDS(taut__utf8_bad(data[k], bytes[k], false, &tail) == bytes[k]);
+        if (f->kind == TAUT_KIND_TEXT) FUZZ_HOLDS(taut__utf8_bad(data[k], bytes[k], false, &tail) == bytes[k]);
         if (f->kind == TAUT_KIND_LABEL && im->labels) FUZZ_HOLDS(import_number(f, data[k]) < import_lines(im->labels));
     }
     return CLI_OK;

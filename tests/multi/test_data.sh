@@ -160,12 +160,39 @@ ok "a file passes through" same back photos/dog/2.png
 "$TAUT" data bench i.taut --samples 50 --seconds 0 --json >out
 [ -n "$(field prepare_ms out)" ] && pass || fail "bench --json"
 
+# ---- what editors and spreadsheets write; a shard of one block is read anew each time that it is timed ----
+printf '\357\273\277{"a":1}\n{"a":2}\n' >mark.jsonl
+ok "a byte order mark before JSON" "$TAUT" data pack mark.jsonl -o t.taut
+printf 'id,x\n18446744073709551615,1\n7,2\n\n' >ids.csv
+printf 'x\n1\n2\n\n' >column.csv
+awk 'BEGIN { print "label"; for (i = 0; i < 70000; i++) print i ".5" }' >prices.csv
+ok "numbers beyond 64 bits" "$TAUT" data pack ids.csv -o t.taut
+"$TAUT" data cat t.taut --field id >back
+printf 184467440737095516157 >want
+ok "stay what they are" same back want
+for f in column prices; do
+    "$TAUT" data pack $f.csv -o t.taut >log 2>&1 && "$TAUT" data info t.taut --json | tail -n 1 >out
+    grep -q '"kind": "text"' out && fail "$f.csv: numbers have become texts" || pass
+    [ "$(sed 's/.*"samples": *\([0-9]*\).*/\1/' out)" = "$(grep -c '[0-9]' $f.csv)" ] || fail "$f.csv: $(cat log)"
+done
+"$PYTHON" -c 'open("accents.txt", "w", encoding="utf-8").write("né à l’été " * 300)'
+"$TAUT" data pack accents.txt -o t.taut --window 100 >/dev/null && "$TAUT" data export t.taut -o t.tar >log 2>&1 || fail "accents: $(cat log)"
+ok "windows end between characters" "$PYTHON" -c '
+import tarfile
+t = tarfile.open("t.tar")
+parts = [t.extractfile(m).read() for m in t]
+assert "".join(p.decode("utf-8") for p in parts) == open("accents.txt", encoding="utf-8").read()
+assert max(map(len, parts)) <= 100 and min(map(len, parts[:-1])) > 96'
+"$TAUT" data pack text.txt -o one.taut --block 1G --codec zstd:1 >/dev/null && "$TAUT" data bench one.taut --samples 5 --seconds 0 --json | tail -n 1 >out
+awk -v r="$(sed 's/.*"read_gbps": *\([0-9.]*\).*/\1/' out)" -v us="$(sed 's/.*"sample_us": *\([0-9.]*\).*/\1/' out)" 'BEGIN { exit !(r > 0 && r < 60 && us > 2) }' &&
+    pass || fail "bench of one block: $(cat out)"
+
 # ---- bad input ----
 bad() { # bad CODE 'WORDS|MORE WORDS' ARGUMENTS...: nothing is left behind
     code=$1 words=$2
     shift 2
     rm -f x.out .x.out.part
-    "$TAUT" data "$@" >out 2>&1
+    timeout 60 "$TAUT" data "$@" >out 2>&1
     rc=$?
     [ "$rc" -eq "$code" ] || { fail "exit $rc, not $code: $*: $(head -n 3 out)"; return; }
     [ ! -e x.out ] && [ ! -e .x.out.part ] || { fail "left a file: $*"; return; }
@@ -177,6 +204,7 @@ bad() { # bad CODE 'WORDS|MORE WORDS' ARGUMENTS...: nothing is left behind
 printf 'ok\nfine\nnot \377 text\n' >latin.txt
 printf '{"a":1}\n{"a":2\n' >broken.jsonl
 printf '{"a":1}\n{"b":2}\n' >other.jsonl
+printf '{"a":1}\n{"a":2,"b":3}\n' >more.jsonl
 printf '{"a":1}\n{"a":"x"}\n' >mixed.jsonl
 printf 'a,b\n1,2\n1,2,3\n' >ragged.csv
 printf 'a,b\n' >norows.csv
@@ -190,6 +218,8 @@ bad 1 'empty|is empty' pack empty -o x.out
 bad 1 'latin.txt|line 3|0xff|--bytes' pack latin.txt -o x.out
 bad 1 'broken.jsonl:2|invalid JSON' pack broken.jsonl -o x.out
 bad 1 "other.jsonl:2|'a'|is not there" pack other.jsonl -o x.out
+bad 1 "more.jsonl:2|'b'|--select" pack more.jsonl -o x.out
+ok "--select of what all lines have" "$TAUT" data pack more.jsonl --select a -o t.taut
 bad 1 "mixed.jsonl:2|'a'" pack mixed.jsonl -o x.out
 bad 1 'ragged.csv:3|3 fields|2' pack ragged.csv -o x.out
 bad 1 'norows.csv|no records' pack norows.csv -o x.out
@@ -197,6 +227,36 @@ bad 1 "alike.csv|'a_b'|rename it|--select" pack alike.csv -o x.out
 bad 1 "alike.jsonl|'a_b'|rename it" pack alike.jsonl -o x.out
 bad 1 "class 'r|NUL" pack nul.jsonl -o x.out
 bad 1 'names.csv:1|not UTF-8|0xe9' pack names.csv -o x.out
+printf 'y,x\n3,4\n' >other.csv
+printf 'x,y\n1,2\n' >first.csv
+printf 'x\n1.5\n-2e39\n' >wide.csv
+printf '{"x":1.5}\n{"x":2e39}\n' >wide.jsonl
+bad 1 "other.csv:1|'y'|'x' in first.csv" pack first.csv other.csv -o x.out
+bad 1 "wide.csv:3|'x'|-2e+39|--float64" pack wide.csv -o x.out
+bad 1 "wide.jsonl:2|2e+39|--float64" pack wide.jsonl -o x.out
+ok "--float64" "$TAUT" data pack wide.csv --float64 -o t.taut
+tar -cf texts.tar first.csv && gzip -c texts.tar >texts.tar.gz
+for f in texts.tar texts.tar.gz; do bad 1 "$f|format tar|taut data index|--format text" pack $f -o x.out; done
+bad 1 't.taut|is a shard already' pack t.taut -o x.out
+ok "a tar as text" "$TAUT" data pack texts.tar --format text -o t.taut
+bad 1 '/dev/null|read twice' pack --format csv /dev/null -o x.out
+bad 1 '/dev/null|read twice' pack --format jsonl /dev/null -o x.out
+bad 2 '--delimiter' pack first.csv --delimiter '"' -o x.out
+# what is read is not written over, nor a device or a pipe taken for a file
+mkdir -p left right
+"$TAUT" data export a.taut -o left/a.tar >/dev/null && cp left/a.tar right/
+ln -s text.txt link.txt
+bad 2 'is link.txt, which is read' pack link.txt -o text.txt
+bad 2 'is a.taut, which is read' cat a.taut -o ./a.taut
+bad 2 'is a.taut, which is read' export a.taut --format tar -o a.taut
+bad 2 'is a.taut, which is read' plan full a.taut -o a.taut
+bad 2 'would index' index x.npy -o x.npy
+bad 2 'index of two files' index left/a.tar right/a.tar -o nothing
+bad 1 'no-such-folder|cannot be written' plan full a.taut -o no-such-folder/x.out
+ok "nothing was written over" "$TAUT" data verify a.taut
+mkfifo pipe
+bad 1 'not a regular file' plan full a.taut -o pipe
+bad 1 'pipe: not a regular file' info pipe
 bad 1 'short-idx3|truncated' pack short-idx3 -o x.out
 bad 1 'x.npy|100|fewer.npy|50' pack x.npy fewer.npy -o x.out
 bad 1 'fortran.npy|fortran_order' pack fortran.npy -o x.out
@@ -228,6 +288,10 @@ cp d.taut e.taut
 printf '\125' | dd of=e.taut bs=1 seek=9000 conv=notrunc 2>/dev/null
 bad 1 'e.taut|block|of field text|samples' verify e.taut
 bad 1 '--skip-bad' cat e.taut -o x.out
+timeout 20 cat pipe >/dev/null &
+bad 1 '--skip-bad' cat e.taut -o pipe
+wait $!
+[ -p pipe ] && pass || fail "cat removed a pipe that it wrote to"
 "$TAUT" data cat e.taut --skip-bad >back 2>log
 "$PYTHON" - <<'PY' && pass || fail "cat --skip-bad: $(cat log)"
 a, b = open("text.txt", "rb").read(), open("back", "rb").read()

@@ -167,7 +167,7 @@ bad 'cut-idx: has 7675 bytes' cut-idx
 bad 'longer-idx: has 7681 bytes' longer-idx
 bad 'huge-idx' huge-idx
 bad 'fortran.npy: stored column by column' fortran.npy
-bad "half.npy: elements of type '<f2'" half.npy
+bad "half.npy: elements of type '<f2': must" half.npy
 bad 'cut.npy: has 2879 bytes' cut.npy
 bad 'head.npy' head.npy
 refuses "119 samples, but x.npy has 120" "$TAUT" data index x.npy bad/fewer.npy -o out.taut
@@ -188,6 +188,9 @@ bad 'sum.tar: member 166 (byte [0-9]*).*checksum' sum.tar
 bad 'sparse.tar: member 0 .*s.data: a sparse file' sparse.tar
 bad 'sparse-pax.tar: member 0 .*a sparse file' sparse-pax.tar
 bad 'zeros.tar: no samples' zeros.tar
+bad 'joined.tar: member .*behind the zero blocks that end the tar' joined.tar
+ok "a tar with links" "$TAUT" data index linked.tar
+grep -q 'linked.tar: 2 members are links, which are left out' "$dir/log" && pass || fail "links are not told: $(cat "$dir/log")"
 bad 'gz.tar.gz: compressed by gzip' gz.tar.gz
 bad 'sizes.mds: sample 5: its columns take' sizes.mds
 bad 'cut.mds: its samples end .*truncated' cut.mds

@@ -36,6 +36,7 @@ refused "stack: needs at least two stages, as in stack:topk+quant" encode --code
 refused "--json and BACK.f32 '-' both write to stdout" decode --json x.taut -
 refused "missing operand; expected: IN.taut BACK.f32" decode x.taut
 refused "--codec=auto: is a plan, not a codec; see \`taut plan\`" bench codec --codec auto
+refused "--seed=10000000000000000: must be a whole number, K, M or G allowed, 0..9000000000000000" data plan full x --seed 10000000000000000
 refused "--device=gpu: must be host or cuda" bench codec --device gpu
 refused "--device=cuda goes with neither --sweep nor --equal" bench codec --device cuda --sweep
 refused "--csv goes with --sweep" bench codec --csv

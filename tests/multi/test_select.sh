@@ -112,6 +112,10 @@ if [ "$(tail -n 1 "$dir/out" | grep -o '"images": 48,' | wc -l)" -eq 3 ]; then p
 good "judged alone" "$TAUT" data distill "$dir/train.taut" --from "$dir/dm.taut" --validation "$dir/val.taut" --alone --augment one --judge-lr 0.03 --judge-steps 5 --judge-filters 8 --json
 if [ "$(tail -n 1 "$dir/out" | grep -o '"set":' | wc -l)" = 1 ] && [ "$(field teacher_accuracy)" = null ] && [ "$(field augment)" = one ] && [ "$(field judge_lr)" = 0.03 ]; then pass
 else fail "alone: $(tail -n 1 "$dir/out")"; fi
+good "no soft labels" "$TAUT" data distill "$dir/train.taut" -o "$dir/plain.taut" --method random --per-class 3
+bad 1 "12 of 24 images have soft labels" "$TAUT" data distill "$dir/train.taut" --from "$dir/dm.taut,$dir/plain.taut" --validation "$dir/val.taut" --alone
+bad 1 "nowhere/x.taut: cannot be written" "$TAUT" data distill "$dir/train.taut" -o "$dir/nowhere/x.taut"
+bad 2 "plain.taut, which is read" "$TAUT" data distill "$dir/train.taut,$dir/plain.taut" -o "$dir/plain.taut"
 bad 2 "--augment=much: must be one of auto|several|one|none" "$TAUT" data distill "$dir/train.taut" -o "$dir/x.taut" --augment much
 bad 2 "--parts=2: rded keeps images as they are" "$TAUT" data distill "$dir/train.taut" -o "$dir/x.taut" --method rded --parts 2
 bad 1 "of each class were asked for" "$TAUT" data distill "$dir/train.taut" -o "$dir/x.taut" --method random --per-class 500

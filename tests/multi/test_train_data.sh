@@ -98,6 +98,13 @@ quick="--model mlp --dim 8 --codec none --steps 2"
     bad 1 "edited.plan: line 7: the plan was changed" "$TAUT" train $quick --data "$dir/a.taut" --plan "$dir/edited.plan"
     head -n 3 "$dir/rs2.plan" >"$dir/cut.plan"
     rare bad 1 "cut.plan: the plan is cut off" "$TAUT" train $quick --data "$dir/a.taut" --plan "$dir/cut.plan"
+    printf '{"x":[1.5,2],"label":-1}\n{"x":[2.5,1],"label":1}\n' >"$dir/signs.jsonl"
+    pack "$dir/signs.jsonl" -o "$dir/signs.taut"
+    bad 1 "field 'label': class -1: must be 0" "$TAUT" train $quick --data "$dir/signs.taut" --batch 1
+    printf 'x,label\n1.5,0\nnan,1\n' >"$dir/nan.csv"
+    pack "$dir/nan.csv" -o "$dir/nan.taut"
+    bad 1 "field 'x': a value is -\{0,1\}nan: must be finite" "$TAUT" train $quick --data "$dir/nan.taut" --batch 1
+    bad 1 "score=.*nowhere/s.txt: cannot be written" "$TAUT" train $quick --data "$dir/a.taut" --batch 6 --score "$dir/nowhere/s.txt"
     rare bad 1 "nothere.taut" "$TAUT" train $quick --data "$dir/nothere.taut"
     bad 1 "no field of kind label\|no field that mlp" "$TAUT" train $quick --data "$dir/text.taut"
     bad 2 "batch=61: must be at least 1 .* at most the 60 of a round" "$TAUT" train $quick --data "$dir/a.taut" --plan "$dir/rs2.plan" --batch 61

@@ -277,6 +277,13 @@ save("bad/half.mds", mds([b"12"], dict(config, column_names=["h"], column_encodi
 for name in ("empty.npy", "empty.tar", "empty.mds", "empty.tfrecord", "empty.arrow", "empty-idx"):
     save("bad/" + name, b"")
 save("bad/zeros.tar", b"\0" * 10240)
+save("bad/joined.tar", open("gnu.tar", "rb").read() + open("pax.tar", "rb").read())
+tar("linked.tar", [("1.txt", b"one"), ("2.txt", b"two")])
+with tarfile.open("linked.tar", "a") as t:
+    for kind, n in ((tarfile.LNKTYPE, "3.txt"), (tarfile.SYMTYPE, "4.txt"), (tarfile.SYMTYPE, "latest")):
+        i = tarfile.TarInfo(n)
+        i.type, i.linkname = kind, "1.txt"
+        t.addfile(i)
 save("bad/none.tar", open("gnu.tar", "rb").read()[:0] + b"")
 save("bad/text.tfrecord", b"this is no such file, it is a text")
 save("bad/notutf8.tfrecord", b"".join(recs[:0]) + record(example([("t", bytes_feature(b"fine"))])))

@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
+#include <xxhash.h>
 
 /* The stream as the sampler says, +1. */
 static uint64_t *reference(uint64_t *total)
@@ -151,6 +152,89 @@ START_TEST(without_a_plan)
 END_TEST
 
 /* ---- stopped and resumed ---- */
+
+/* Where the shards lie is not what a state is pinned to. */
+START_TEST(moved)
+{
+    taut_loader_config c = config_of(100);
+    member             m[1];
+    char               here[512];
+    c.plan = NULL;
+    c.shards = (const char *[]){path_a, path_b}; /* whose order counts then */
+    run_team(m, 1, 1, &c, NULL, 3);
+    ck_assert_ptr_nonnull(getcwd(here, sizeof here));
+    ck_assert_int_eq(chdir(dir), 0);
+    ck_assert_int_eq(symlink("b.taut", "called-otherwise.taut"), 0);
+    c.shards = (const char *[]){"a.taut", "called-otherwise.taut"};
+    c.state = m[0].state, c.state_bytes = m[0].state_bytes;
+    member again[1];
+    run_team(again, 1, 1, &c, NULL, 0);
+    ck_assert_int_eq(unlink("called-otherwise.taut"), 0);
+    ck_assert_int_eq(chdir(here), 0);
+    ck_assert_msg(again[0].opened == TAUT_OK, "%s", again[0].text);
+    ck_assert_uint_eq(again[0].n, N - 300);
+}
+END_TEST
+
+/* A plan with a comment, and a shard whose name begins with a blank: every rank has the hash of its text. */
+START_TEST(edited_plan)
+{
+    taut_loader_config c = config_of(100);
+    member             m[2], again[2];
+    char               text[2000], edited[2100], *end;
+    FILE              *f;
+    make_plan("full", 1, 4);
+    f = fopen(path_plan, "r");
+    ck_assert_ptr_nonnull(f);
+    text[fread(text, 1, sizeof text - 1, f)] = 0;
+    fclose(f);
+    end = strstr(text, "end ");
+    snprintf(edited, sizeof edited, "%.*s# mine\n", (int)(end - text), text);
+    f = fopen(path_plan, "w");
+    fprintf(f, "%send %016llx\n", edited, (unsigned long long)XXH64(edited, strlen(edited), 0));
+    fclose(f);
+    run_team(m, 2, 2, &c, NULL, 2);
+    ck_assert_msg(m[0].ended == TAUT_OK && m[1].ended == TAUT_OK, "%s", m[0].text);
+    ck_assert_mem_eq(m[0].state, m[1].state, m[0].state_bytes);
+    c.state = m[0].state, c.state_bytes = m[0].state_bytes;
+    run_team(again, 2, 2, &c, NULL, 0);
+    ck_assert_msg(again[0].opened == TAUT_OK && again[1].opened == TAUT_OK, "%s", again[0].text);
+}
+END_TEST
+
+/* A child has not the threads that read: it is told so, and closing there waits for nobody and takes nothing from its parent. */
+START_TEST(forked)
+{
+    taut_loader_config c = config_of(50);
+    taut_loader       *l;
+    taut_batch         b = TAUT_BATCH_INIT;
+    uint64_t           n = 0;
+    int                status;
+    make_plan("full", 1, 4);
+    c.cache_bytes = 40000; /* so that slots are used again */
+    ck_assert_msg(taut_loader_open(&c, NULL, &l) == TAUT_OK, "%s", taut_last_error());
+    ck_assert_int_eq(taut_loader_next(l, &b), TAUT_OK);
+    pid_t pid = fork();
+    ck_assert_int_ge(pid, 0);
+    if (pid == 0) {
+        alarm(20);
+        taut_status s = taut_loader_next(l, &b);
+        bool        told = strstr(taut_last_error(), "forked") != NULL;
+        taut_loader_close(l);
+        suite_leave(s == TAUT_E_STATE && told ? 0 : 1);
+    }
+    waitpid(pid, &status, 0);
+    ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "the child ended with %x", (unsigned)status);
+    do {
+        for (uint64_t i = 0; i < b.n; i++)
+            if (!right_sample(&b, i)) ck_abort_msg("step %d: wrong bytes", (int)b.step);
+        n += b.n;
+        ck_assert_int_eq(taut_loader_next(l, &b), TAUT_OK);
+    } while (!b.end);
+    ck_assert_uint_eq(n, N);
+    taut_loader_close(l);
+}
+END_TEST
 
 START_TEST(resumed_with_other_ranks)
 {
@@ -372,6 +456,9 @@ int main(void)
     tcase_add_loop_test(t, decodes_once, 0, 5);
     tcase_add_test(t, some_fields);
     tcase_add_test(t, without_a_plan);
+    tcase_add_test(t, moved);
+    tcase_add_test(t, edited_plan);
+    tcase_add_test(t, forked);
     tcase_add_test(t, resumed_with_other_ranks);
     tcase_add_test(t, killed);
     tcase_add_test(t, delay_is_hidden);

@@ -50,14 +50,16 @@ START_TEST(bad_settings)
 }
 END_TEST
 
-/* Rank 1 was given another batch. */
+/* Rank 1 was given another batch, or the fields in another order. */
 START_TEST(ranks_disagree)
 {
-    team               t = {.ranks = 2, .per_node = 2};
-    taut_loader_config c[2] = {config_of(8), config_of(10)};
-    member             m[2];
-    pthread_t          thread[2];
+    static const char *const fields[2][2] = {{"item", "note"}, {"note", "item"}};
+    team                     t = {.ranks = 2, .per_node = 2};
+    taut_loader_config       c[2] = {config_of(8), config_of(_i ? 8 : 10)};
+    member                   m[2];
+    pthread_t                thread[2];
     make_plan("full", 1, 4);
+    for (int r = 0; r < 2 && _i; r++) c[r].nfields = 2, c[r].fields = fields[r];
     pthread_barrier_init(&t.barrier, NULL, 2);
     for (uint32_t r = 0; r < 2; r++) {
         m[r] = (member){.t = &t, .rank = r, .config = c[r], .node = {0, 1}};
@@ -68,7 +70,7 @@ START_TEST(ranks_disagree)
     for (uint32_t r = 0; r < 2; r++) pthread_join(thread[r], NULL);
     for (uint32_t r = 0; r < 2; r++) {
         ck_assert_int_eq(m[r].opened, TAUT_E_MISMATCH);
-        ck_assert_ptr_nonnull(strstr(m[r].text, "rank 1: batch 10"));
+        ck_assert_ptr_nonnull(strstr(m[r].text, _i ? "rank 1: other fields" : "rank 1: batch 10"));
     }
     pthread_barrier_destroy(&t.barrier);
 }
@@ -158,7 +160,7 @@ int main(void)
     TCase *t = suite_case(suite, "loader_faults", 120);
     tcase_add_unchecked_fixture(t, set_up, tear_down);
     tcase_add_test(t, bad_settings);
-    tcase_add_test(t, ranks_disagree);
+    tcase_add_loop_test(t, ranks_disagree, 0, 2);
     tcase_add_test(t, strata_without_labels);
     tcase_add_test(t, damaged);
     tcase_add_test(t, allocation_failures);

@@ -102,11 +102,12 @@ START_TEST(round_trip)
 }
 END_TEST
 
-/* Names are paths, and these are long. */
+/* Names are paths, and these are long, or not what one expects of a name. */
 START_TEST(long_names)
 {
     enum { LONGEST = 4095 };
-    static const size_t lengths[] = {1, 400, 470, 471, 472, 511, 512, 513, 1023, 4000, LONGEST};
+    static const size_t      lengths[] = {1, 400, 470, 471, 472, 511, 512, 513, 1023, 4000, LONGEST, 8, 8, 8};
+    static const char *const odd[] = {"  a.taut", "a\nb.taut", "\ta  b.t "};
     for (size_t i = 0; i < COUNT(lengths); i++) {
         taut__plan          p = {.seed = 1, .rounds = 1}, q;
         taut__plan_defaults d = {0};
@@ -114,6 +115,7 @@ START_TEST(long_names)
         size_t              n;
         memset(name, 'x', lengths[i]);
         name[lengths[i]] = 0;
+        if (lengths[i] == 8) memcpy(name, odd[COUNT(lengths) - 1 - i], 8);
         ck_assert_int_eq(taut__plan_add_shard(&p, name, 7, 100), TAUT_OK);
         ck_assert_int_eq(taut__plan_add_shard(&p, name, 8, 100), TAUT_OK);
         ck_assert_int_eq(taut__plan_add_rule(&p, "rs2:budget=10%", &d), TAUT_OK);

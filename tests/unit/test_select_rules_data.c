@@ -370,6 +370,11 @@ START_TEST(bad_scores)
                         v));
     must_fail(1, "el2n:budget=10", 2, shard, &o, TAUT_E_MISMATCH, "no scores of shard");
     must_fail(1, "forgetting:budget=10", 1, shard, &o, TAUT_E_INVALID, "no column 'forgetting'; they have el2n");
+    v[5] = NAN; /* of a run that diverged: nothing could read it back */
+    ck_assert_int_eq(taut_scores_save(in_folder("nan.txt"), 1, (const taut_shard *const *)shard, 2,
+                                      (const char *const[]){"loss", "el2n"}, v),
+                     TAUT_E_INVALID);
+    ck_assert_ptr_nonnull(strstr(taut_last_error(), "sample 2, column 'el2n': nan: must be finite"));
 }
 END_TEST
 

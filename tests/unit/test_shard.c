@@ -212,6 +212,60 @@ START_TEST(every_codec)
 }
 END_TEST
 
+/* What is no number, or the largest that there are, comes back as it was; what is finite stays so. */
+START_TEST(extreme_floats)
+{
+    static const char *const codec[] = {"grid:rel=1e-6", "grid:rel=0.1", "grid:step=1e30", "quant:2", "quant:8"};
+    static const float       x[6] = {3.4e38f, -3.4e38f, 0, 1e-40f, 1, -1}, odd[6] = {NAN, INFINITY, -INFINITY, 1, 2, 3};
+    taut_field               f = field("f", codec[_i], TAUT_KIND_FLOAT, TAUT_FLOAT32, 0, 1, 6, 0, 0);
+    taut_writer_options      o = TAUT_WRITER_INIT;
+    taut_writer             *w;
+    taut_shard              *s;
+    taut_reader             *r;
+    float                    y[6];
+    size_t                   n;
+    o.samples_per_block = 10;
+    OK(taut_writer_create(path, 1, &f, &o, &w));
+    for (int i = 0; i < 20; i++) OK(taut_writer_add(w, (const void *[]){i < 10 ? x : odd}, (size_t[]){sizeof x}));
+    OK(taut_writer_finish(w));
+    taut_writer_destroy(w);
+    OK(taut_shard_open(path, &s));
+    OK(taut_reader_create(s, &r));
+    OK(taut_reader_sample(r, 0, 3, y, sizeof y, &n));
+    for (int k = 0; k < 6; k++) ck_assert_msg(isfinite(y[k]), "%g became %g", (double)x[k], (double)y[k]);
+    OK(taut_reader_sample(r, 0, 17, y, sizeof y, &n));
+    ck_assert_mem_eq(y, odd, sizeof y);
+    OK(taut_shard_field(s, 0, &f));
+    ck_assert(isfinite(f.rel_err2));
+    taut_reader_destroy(r);
+    taut_shard_close(s);
+}
+END_TEST
+
+/* More than is looked at in search of the step: smooth parts where that looks, noise between. */
+START_TEST(psnr_of_all_parts)
+{
+    enum { SIDE = 64, IMAGE = SIDE * SIDE, EACH = 16, IMAGES = 2200 };
+    taut_field          f = field("f", "wavelet:psnr=30", TAUT_KIND_IMAGE, TAUT_U8, 0, 2, SIDE, SIDE, 0);
+    taut_writer_options o = TAUT_WRITER_INIT;
+    taut_writer        *w;
+    taut_shard         *s;
+    uint8_t             image[2][IMAGE];
+    if (!suite_long()) return;
+    for (size_t i = 0; i < IMAGE; i++) image[0][i] = (uint8_t)(i / SIDE), image[1][i] = (uint8_t)taut__mix64(i);
+    o.samples_per_block = EACH;
+    OK(taut_writer_create(path, 1, &f, &o, &w));
+    for (size_t i = 0; i < IMAGES; i++)
+        OK(taut_writer_add(w, (const void *[]){image[i / EACH % 2]}, (size_t[]){IMAGE}));
+    OK(taut_writer_finish(w));
+    taut_writer_destroy(w);
+    OK(taut_shard_open(path, &s));
+    OK(taut_shard_field(s, 0, &f));
+    ck_assert_double_ge(f.psnr_db, 30);
+    taut_shard_close(s);
+}
+END_TEST
+
 /* The bytes of version 1 do not change. Codecs whose bytes depend on the release of zstd are left out. */
 START_TEST(golden)
 {
@@ -529,6 +583,8 @@ int main(void)
     TCase *t = suite_case(suite, "shard", 240);
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_loop_test(t, every_codec, 0, sizeof cases / sizeof *cases);
+    tcase_add_loop_test(t, extreme_floats, 0, 5);
+    tcase_add_test(t, psnr_of_all_parts);
     tcase_add_test(t, golden);
     tcase_add_test(t, images_from_an_index);
     tcase_add_test(t, several_fields_and_labels);

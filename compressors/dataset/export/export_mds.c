@@ -80,8 +80,8 @@ static taut_status open_mds(const taut__export *e, void **out)
     s->e = e;
     s->limit = e->options->shard_bytes ? e->options->shard_bytes : 1 << 26;
     *out = s;
-    if (s->limit < 4096 || s->limit > UINT32_MAX / 2)
-        return taut__fail(TAUT_E_RANGE, "shard_bytes=%" PRIu64 ": must be 4096..%u", s->limit, UINT32_MAX / 2);
+    if (s->limit < 4096 || s->limit > (uint64_t)1 << 31)
+        return taut__fail(TAUT_E_RANGE, "shard_bytes=%" PRIu64 ": must be 4096..2147483648", s->limit);
     for (size_t k = 0; k < e->fields; k++) set_encoding(s, k);
     sort_columns(s);
     TAUT_TRY(taut__make_folder(e->path));

@@ -1,6 +1,6 @@
 /* field_lossy.c : `quant` and `grid`: the gradient codecs of the same names for float fields, so that one error budget and one
  * solver serve both halves. A part: mode u8: 0 = floats as they are (a part that holds NaN or Inf, or is empty); 1 = a
- * gradient frame (docs/wire-format.md). */
+ * gradient frame (docs/wire-format.md). Numbers from 2^126 on are kept as they are, too: their nearest level may be infinity. */
 #include "field.h"
 #include <math.h>
 
@@ -89,7 +89,7 @@ static taut_status encode(void *p, const taut_part *in, taut_bytes *out)
     bool   finite = n > 0;
     TAUT_TRY(room(s, n));
     if (n) memcpy(s->x, in->data, in->bytes);
-    for (size_t i = 0; i < n && finite; i++) finite = isfinite(s->x[i]);
+    for (size_t i = 0; i < n && finite; i++) finite = fabsf(s->x[i]) < 0x1p126f; /* false of NaN */
     TAUT_TRY(taut__bytes_reserve(out, 1));
     out->p[out->n++] = finite ? FRAME : PLAIN;
     if (finite) {

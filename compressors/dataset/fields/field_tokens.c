@@ -29,8 +29,8 @@ static taut_status suits(const taut_field_spec *spec)
                       taut_type_name(t));
 }
 
-static const uint64_t *counts; /* of the sort under way; training is done by one thread */
-static int             by_count(const void *a, const void *b)
+static _Thread_local const uint64_t *counts; /* of the sort under way, one of each thread's */
+static int                           by_count(const void *a, const void *b)
 {
     uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
     if (counts[x] != counts[y]) return counts[x] < counts[y] ? 1 : -1;

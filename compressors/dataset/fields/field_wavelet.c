@@ -8,6 +8,7 @@
 #include <math.h>
 
 enum { LEVELS_MAX = 5, SEARCH_BYTES = 8 << 20, SEARCH_STEPS = 14 };
+#define LEAST_STEP 0.05 /* pixels come back as they were */
 
 typedef struct state {
     size_t    rows, cols, channels, size;
@@ -220,10 +221,11 @@ static taut_status open_state(const taut_field_spec *spec, const uint8_t *shared
     return rc;
 }
 
-/* Mean squared error with the state's step, over evenly chosen parts. */
-static taut_status measure(state *s, const taut_source *source, uint8_t *back, taut_bytes *code, double *mse)
+/* Mean squared error with the state's step, over every so-manieth part. */
+static taut_status measure(state *s, const taut_source *source, uint64_t every, uint8_t *back, taut_bytes *code,
+                           double *mse)
 {
-    uint64_t every = source->bytes / SEARCH_BYTES + 1, n = 0;
+    uint64_t n = 0;
     double   sum = 0;
     for (uint64_t b = 0; b < source->blocks; b += every) {
         taut_part part, g;
@@ -244,18 +246,26 @@ static taut_status measure(state *s, const taut_source *source, uint8_t *back, t
 
 static taut_status search(state *s, const taut_field_spec *spec, const taut_source *source, uint8_t *back)
 {
-    double      want = 255.0 * 255.0 * pow(10, -spec->value[0] / 10), mse = 0, low = 0.05, high = 256;
+    double promised = 255.0 * 255.0 * pow(10, -spec->value[0] / 10), want = promised, mse = 0, low = LEAST_STEP,
+           high = 256;
+    uint64_t    every = source->bytes / SEARCH_BYTES + 1;
     taut_bytes  code = {0};
     taut_status rc = TAUT_OK;
-    if (source->bytes > SEARCH_BYTES) want *= 0.98; /* parts that are not looked at may be a little worse */
+    if (every > 1) want *= 0.98; /* parts that are not looked at may be a little worse */
     for (int i = 0; i < SEARCH_STEPS && rc == TAUT_OK; i++) {
         double middle = sqrt(low * high);
         s->step = (float)middle;
-        rc = measure(s, source, back, &code, &mse);
+        rc = measure(s, source, every, back, &code, &mse);
         if (mse > want) high = middle;
         else low = middle;
     }
     s->step = (float)low;
+    for (int i = 0; i < SEARCH_STEPS && rc == TAUT_OK && every > 1;
+         i++) { /* or much worse: in the end all are looked at */
+        rc = measure(s, source, 1, back, &code, &mse);
+        if (mse <= promised) break;
+        s->step = (float)fmax(LEAST_STEP, 0.98 * sqrt(promised / mse) * (double)s->step);
+    }
     taut__bytes_free(&code);
     return rc;
 }

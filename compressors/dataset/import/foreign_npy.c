@@ -76,9 +76,11 @@ static taut_status read_type(const char *file, const char *descr, taut__array *a
             a->swap = order == '>' && taut_type_bytes(a->type) > 1;
             return TAUT_OK;
         }
-    return taut__fail(TAUT_E_UNSUPPORTED,
-                      "%s: elements of type '%.8s': must be one of u1 i1 b1 u2 i2 u4 i4 u8 i8 f4 f8", file,
-                      descr ? descr : "?");
+    size_t length = descr ? strcspn(descr, "'") : 1;
+    return taut__fail(
+        TAUT_E_UNSUPPORTED,
+        "%s: elements of type '%.*s': must be one of u1 i1 b1 u2 i2 u4 i4 u8 i8 f4 f8; save x.astype(...)", file,
+        length < 16 ? (int)length : 16, descr ? descr : "?");
 }
 
 static taut_status read_shape(const char *file, const char *at, taut__array *a)

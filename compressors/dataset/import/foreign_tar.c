@@ -28,7 +28,7 @@ typedef struct tar {
     bool          wanted[64];
     size_t        columns;
     uint64_t      seen, want; /* columns of the sample under way, of the first one */
-    uint64_t      samples;
+    uint64_t      samples, links;
 } tar;
 
 static taut_status bad(const tar *t, taut_status rc, const char *what)
@@ -209,14 +209,20 @@ static taut_status end_sample(tar *t)
     return TAUT_OK;
 }
 
-static taut_status add_member(tar *t, uint64_t at, uint64_t bytes)
+/* The first dot of the last part of the name; NULL: no part of a sample, as in WebDataset. */
+static char *ending_of(const tar *t)
 {
     char *name = (char *)t->name.p, *base = strrchr(name, '/') ? strrchr(name, '/') + 1 : name,
          *dot = strchr(base, '.');
+    return !dot || dot == base || !dot[1] || strncmp(base, "__", 2) == 0 ? NULL : dot;
+}
+
+static taut_status add_member(tar *t, uint64_t at, uint64_t bytes)
+{
+    char  *name = (char *)t->name.p, *dot = ending_of(t);
     size_t k = 0, key;
     member m = {.at = at, .bytes = bytes};
-    if (!dot || dot == base || !dot[1] || strncmp(base, "__", 2) == 0)
-        return TAUT_OK; /* no part of a sample, as in WebDataset */
+    if (!dot) return TAUT_OK;
     key = (size_t)(dot - name);
     if (t->key.n != key || memcmp(t->key.p, name, key) != 0) {
         TAUT_TRY(end_sample(t));
@@ -259,9 +265,27 @@ static taut_status take(tar *t, char type, uint64_t data, uint64_t bytes)
     case '0':
     case '7':
     case 0: TAUT_TRY(add_member(t, data, bytes)); break;
-    default: break; /* folders, links, global headers: not data */
+    case '1':
+    case '2': t->links += ending_of(t) != NULL; break;
+    default: break; /* folders, devices, global headers: not data */
     }
     if (type != 'K' && type != 'g') t->long_name = t->pax_size = false;
+    return TAUT_OK;
+}
+
+/* What fills the last blocks of a tar is nobody's; the header of a member is (tars put one behind the other by cat). */
+static taut_status only_zeros_from(tar *t)
+{
+    const uint8_t *h;
+    for (; t->s->bytes - t->at >= BLOCK; t->at += BLOCK) {
+        TAUT_TRY(taut__source_view(t->s, t->at, BLOCK, "the end of the tar", &h));
+        if (all_zero(h)) continue;
+        t->name.n = 0;
+        return checksum_ok(h) ? bad(t, TAUT_E_UNSUPPORTED,
+                                    "stands behind the zero blocks that end the tar: is it several, put one behind the "
+                                    "other? index each of them, or join them by tar --concatenate")
+                              : TAUT_OK;
+    }
     return TAUT_OK;
 }
 
@@ -272,7 +296,7 @@ static taut_status walk(tar *t)
         uint64_t       bytes, data = t->at + BLOCK, blocks;
         char           type;
         TAUT_TRY(taut__source_view(t->s, t->at, BLOCK, "a header of the tar", &h));
-        if (all_zero(h)) return TAUT_OK;
+        if (all_zero(h)) return only_zeros_from(t);
         t->name.n = 0;
         if (!checksum_ok(h))
             return bad(t, TAUT_E_CORRUPT, "the checksum of its header does not match: damaged, or not a tar");
@@ -334,6 +358,11 @@ static taut_status scan(taut__import *im)
             "%s: no samples in it: members are to be called KEY.ENDING, and KEY stays the same within a sample",
             t->s->name);
     if (rc == TAUT_OK) rc = place_all(t);
+    if (rc == TAUT_OK && t->links)
+        taut__log(TAUT_LOG_WARN, "data",
+                  "%s: %" PRIu64
+                  " members are links, which are left out: make the tar with --hard-dereference --dereference",
+                  t->s->name, t->links);
     taut__bytes_free(&t->members);
     taut__bytes_free(&t->name);
     taut__bytes_free(&t->key);

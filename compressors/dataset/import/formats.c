@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
+#include <sys/stat.h>
 
 /* tar, arrow, tfrecord are known by their bytes, too; the order decides where several fit */
 static const taut__format *const formats[] = {&taut__format_npy,   &taut__format_mds, &taut__format_megatron,
@@ -14,6 +15,13 @@ enum { FORMATS = sizeof formats / sizeof *formats };
 
 const char *taut_index_format_name(size_t i) { return i < FORMATS ? formats[i]->name : NULL; }
 const char *taut_index_format_help(size_t i) { return i < FORMATS ? formats[i]->help : NULL; }
+
+const char *taut__import_format_of(const char *path, const uint8_t *head, size_t n)
+{
+    for (size_t i = 0; i < FORMATS; i++)
+        if (formats[i]->knows(path, head, n)) return formats[i]->name;
+    return NULL;
+}
 
 void taut__import_free(taut__import *im)
 {
@@ -261,6 +269,19 @@ static taut_status name_for_index(taut__foreign_file *file, const char *index)
     return file->path ? TAUT_OK : taut__fail(TAUT_E_IO, "%s: its path cannot be found out", path);
 }
 
+/* An index in the place of what it indexes would be the end of both. */
+static taut_status check_apart(const taut__import *im, const char *path)
+{
+    struct stat out, in;
+    if (stat(path, &out) != 0) return TAUT_OK;
+    for (size_t i = 0; i < im->foreign.files; i++) {
+        const char *name = im->foreign.file[i].source.name;
+        if (stat(name, &in) == 0 && in.st_dev == out.st_dev && in.st_ino == out.st_ino)
+            return taut__fail(TAUT_E_INVALID, "%s: is %s, which it would index: name another", path, name);
+    }
+    return TAUT_OK;
+}
+
 static taut_status create(taut__import *im, const char *path, size_t n, const char *const *files)
 {
     const taut__format *format = NULL;
@@ -274,6 +295,7 @@ static taut_status create(taut__import *im, const char *path, size_t n, const ch
     if (n > 1 && !format->several)
         return taut__fail(TAUT_E_INVALID, "%zu files of format %s: each has an index of its own", n, format->name);
     TAUT_TRY(taut__import_scan(im, format));
+    TAUT_TRY(check_apart(im, path));
     for (size_t i = 0; i < im->foreign.files; i++) TAUT_TRY(name_for_index(&im->foreign.file[i], path));
     return taut__index_write(im, format, path);
 }

@@ -35,6 +35,9 @@ typedef struct taut__format {
 extern const taut__format taut__format_mds, taut__format_tar, taut__format_megatron, taut__format_npy, taut__format_idx,
     taut__format_tfrecord, taut__format_arrow;
 
+/* Name of the format of a file that begins with head[0..n), as far as can be told; NULL: none of these. */
+const char *taut__import_format_of(const char *path, const uint8_t *head, size_t n);
+
 void        taut__import_free(taut__import *im);
 taut_status taut__import_scan(taut__import *im, const taut__format *format); /* scan() and what must hold after it */
 taut_status taut__index_write(taut__import *im, const taut__format *format, const char *path); /* index_writer.c */

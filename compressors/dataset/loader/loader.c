@@ -3,6 +3,7 @@
 #include "loader.h"
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 typedef unsigned long long ull;
 
@@ -64,11 +65,15 @@ static taut_status share_package(taut_loader *l, const taut_loader_group *g)
 /* Ranks with other settings would wait for each other for ever. */
 static taut_status same_settings(taut_loader *l, const taut_loader_group *g)
 {
-    uint64_t    mine[5] = {l->batch, l->rounds, l->step, l->slot_bytes, (uint64_t)l->config.share}, first[5];
+    uint64_t    mine[6] = {l->batch, l->rounds, l->step, l->slot_bytes, (uint64_t)l->config.share, 0}, first[6];
     taut_status s;
     if (!g) return TAUT_OK;
+    for (size_t i = 0; i < l->fields * l->data.plan.shards; i++) mine[5] = taut__mix64(mine[5] ^ (l->field[i] + i));
     memcpy(first, mine, sizeof first);
     TAUT_TRY(agree(g, sent(g->broadcast(g->ctx, first, sizeof first))));
+    if (memcmp(first, mine, 5 * sizeof *first) == 0 && first[5] != mine[5]) /* one would read what the other decodes */
+        return agree(
+            g, taut__fail(TAUT_E_MISMATCH, "loader: rank %u: other fields, or in another order, than rank 0", l->rank));
     s = memcmp(first, mine, sizeof first) == 0
             ? TAUT_OK
             : taut__fail(TAUT_E_MISMATCH,
@@ -187,6 +192,7 @@ taut_status taut_loader_open(const taut_loader_config *config, const taut_loader
     if (group && group->ranks == 1) group = NULL;
     if (l) {
         l->node.fd = -1;
+        l->owner = getpid();
         s = check_config(&l->config, config);
         if (s == TAUT_OK) s = join_group(l, group);
         if (s == TAUT_OK && pthread_mutex_init(&l->lock, NULL) != 0) s = taut__fail(TAUT_E_NOMEM, "loader: no mutex");
@@ -222,9 +228,10 @@ void taut_loader_close(taut_loader *l)
     char text[TAUT__NODE_TEXT];
     if (!l) return;
     snprintf(text, sizeof text, "%s",
-             taut_last_error()); /* kept: close() may follow a failure that is still to be told */
-    taut__readers_stop(l);
-    if (l->node.words) { /* the others need not wait for us */
+             taut_last_error());      /* kept: close() may follow a failure that is still to be told */
+    bool ours = l->owner == getpid(); /* a child has neither the threads nor a place among the ranks */
+    if (ours) taut__readers_stop(l);
+    if (l->node.words && ours) { /* the others need not wait for us */
         atomic_store_explicit(&l->node.done[l->node_index], UINT64_MAX, memory_order_release);
         taut__node_signal(&l->node);
     }
@@ -232,7 +239,7 @@ void taut_loader_close(taut_loader *l)
     taut__sampler_destroy(l->sampler);
     taut__package_free(&l->data);
     taut__node_unmap(&l->node);
-    if (l->lock_made) pthread_mutex_destroy(&l->lock);
+    if (l->lock_made && ours) pthread_mutex_destroy(&l->lock);
     free_arrays(l);
     taut__free(l);
     if (*text) (void)taut__fail(TAUT_E_STATE, "%s", text);
@@ -336,7 +343,10 @@ taut_status taut_loader_next(taut_loader *l, taut_batch *batch)
     taut_status s;
     if (batch->size < sizeof(size_t))
         return taut__fail(TAUT_E_INVALID, "taut_batch.size=%zu: use TAUT_BATCH_INIT", batch->size);
-    s = next(l, &b);
+    s = l->owner == getpid()
+            ? next(l, &b)
+            : taut__fail(TAUT_E_STATE, "loader: this process was forked from the one that opened it, which has its "
+                                       "threads: open one here");
     memcpy(batch, &b, taut__min(batch->size, sizeof b));
     return s;
 }

@@ -8,6 +8,7 @@
 #include "package.h"
 #include "schedule.h"
 #include <pthread.h>
+#include <sys/types.h>
 
 enum { TAUT__READERS_MAX = 64 };
 
@@ -40,6 +41,7 @@ struct taut_loader {
     int          threads;
     _Atomic bool stop;
 
+    pid_t                  owner;   /* the process that has the threads: none that it forks */
     uint64_t               step;    /* the next one */
     bool                   holding; /* step-1 is in the caller's hands */
     uint64_t              *id;      /* the batch's arrays; most samples of a step each */

@@ -75,6 +75,7 @@ static taut_status read_labels(taut__package *p)
 
 /* ---- from files ---- */
 
+/* Pinned to what the shards hold, not to where they lie or how they are called: a state goes on when they were moved. */
 static taut_status make_full_plan(taut__plan *plan, taut_shard *const *shard, size_t n)
 {
     char  *text;
@@ -85,6 +86,7 @@ static taut_status make_full_plan(taut__plan *plan, taut_shard *const *shard, si
     for (size_t i = 0; i < n; i++)
         TAUT_TRY(taut__plan_add_shard(plan, taut_shard_path(shard[i]), taut__shard_hash(shard[i]),
                                       taut__shard_samples(shard[i])));
+    for (size_t i = 0; i < n; i++) strcpy(plan->shard[i].name, "-");
     TAUT_TRY(taut__plan_add_rule(plan, "full", &(taut__plan_defaults){0}));
     TAUT_TRY(taut__plan_print(plan, &text, &bytes)); /* for its hash */
     taut__free(text);
@@ -178,6 +180,7 @@ static taut_status get(cursor *c, const uint8_t **bytes, size_t *n)
 static void put_all(const taut__package *p, const char *text, size_t bytes, cursor *c)
 {
     put(c, text, bytes);
+    put(c, &p->plan.hash, sizeof p->plan.hash);
     for (size_t i = 0; i < p->plan.shards; i++) {
         size_t      n;
         const void *index = taut__shard_index(p->shard[i], &n);
@@ -192,7 +195,8 @@ taut_status taut__package_pack(const taut__package *p, uint8_t **bytes, size_t *
     cursor     c = {0};
     char      *text;
     size_t     length;
-    taut__plan plan = p->plan; /* print() sets the hash, which is the same */
+    taut__plan plan =
+        p->plan; /* print() sets the hash: of its text, not of one with comments that the plan was read from */
     TAUT_TRY(taut__plan_print(&plan, &text, &length));
     put_all(p, text, length, &c);
     *n = c.at;
@@ -209,6 +213,9 @@ static taut_status unpack(taut__package *p, cursor *c)
     size_t         n, length;
     TAUT_TRY(get(c, &part, &n));
     TAUT_TRY(taut__plan_parse(&p->plan, "plan of rank 0", (const char *)part, n));
+    TAUT_TRY(get(c, &part, &n));
+    if (n != sizeof p->plan.hash) return taut__fail(TAUT_E_CORRUPT, "loader: what rank 0 sent has no hash of the plan");
+    memcpy(&p->plan.hash, part, n);
     p->shard = taut__alloc(p->plan.shards, sizeof *p->shard);
     if (!p->shard) return taut__fail(TAUT_E_NOMEM, "loader: out of memory for %zu shards", p->plan.shards);
     for (size_t i = 0; i < p->plan.shards; i++) {

@@ -57,6 +57,14 @@ void taut__plan_rule(const taut__plan *p, char *dst, size_t cap)
     }
 }
 
+/* A file may be called anything; its name in the text is the rest of a line, which begins with no blank. */
+static void one_line(char *name)
+{
+    for (char *c = name; *c; c++)
+        if ((unsigned char)*c < ' ' || *c == 127) *c = '?';
+    for (char *c = name; *c == ' '; c++) *c = '_';
+}
+
 taut_status taut__plan_add_shard(taut__plan *p, const char *name, uint64_t hash, uint64_t samples)
 {
     taut__plan_shard *more;
@@ -78,6 +86,7 @@ taut_status taut__plan_add_shard(taut__plan *p, const char *name, uint64_t hash,
     }
     if (p->shards) memcpy(more, p->shard, p->shards * sizeof *more);
     memcpy(more[p->shards].name, name, length);
+    one_line(more[p->shards].name);
     more[p->shards].hash = hash;
     more[p->shards].samples = samples;
     taut__free(p->shard);

@@ -28,10 +28,18 @@ taut_status taut__plan_save(taut__plan *p, const char *path)
     char        part[PATH_MAX], *text;
     size_t      bytes;
     taut_status s;
+    struct stat st;
     int         fd;
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) /* a rename would take the place of a device */
+        return taut__fail(TAUT_E_IO, "%s: is there and not a regular file", path);
     if (snprintf(part, sizeof part, "%s.part%ld", path, (long)getpid()) >= (int)sizeof part)
         return taut__fail(TAUT_E_RANGE, "%s: a name longer than %d bytes", path, PATH_MAX);
     TAUT_TRY(taut__plan_print(p, &text, &bytes));
+    if (bytes > PLAN_BYTES_MAX) { /* nobody could load it */
+        taut__free(text);
+        return taut__fail(TAUT_E_RANGE, "%s: %zu bytes: a plan has at most %d: list fewer samples", path, bytes,
+                          PLAN_BYTES_MAX);
+    }
     fd = open(part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     s = fd < 0 ? taut__fail(TAUT_E_IO, "%s: %s", part, strerror(errno)) : write_all(fd, part, text, bytes);
     taut__free(text);
@@ -59,7 +67,7 @@ taut_status taut__plan_load(taut__plan *p, const char *path)
     struct stat st;
     char       *text = NULL;
     taut_status s = TAUT_OK;
-    int         fd = open(path, O_RDONLY | O_CLOEXEC);
+    int         fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     memset(p, 0, sizeof *p);
     if (fd < 0) return taut__fail(TAUT_E_IO, "%s: %s", path, strerror(errno));
     if (fstat(fd, &st) != 0) s = taut__fail(TAUT_E_IO, "%s: %s", path, strerror(errno));

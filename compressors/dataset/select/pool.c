@@ -155,7 +155,7 @@ static taut_status read_text(taut__pool *p, const char *path)
 {
     struct stat st;
     size_t      at = 0, bytes;
-    int         fd = open(path, O_RDONLY | O_CLOEXEC);
+    int         fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) return taut__fail(TAUT_E_IO, "%s: %s", path, strerror(errno));
     if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || st.st_size == 0 ||
         !(p->text = taut__alloc((size_t)st.st_size, 1))) {

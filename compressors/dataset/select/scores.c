@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
 
@@ -244,6 +245,23 @@ static bool write_lines(FILE *f, XXH64_state_t *hash, size_t n, const taut_shard
     return fprintf(f, "end %016llx\n", (ull)XXH64_digest(hash)) > 0;
 }
 
+/* What no reader would take back. */
+static taut_status check_values(size_t n, const taut_shard *const *shards, size_t columns, const char *const *name,
+                                const double *value)
+{
+    uint64_t all = 0;
+    for (size_t i = 0; i < n; i++) {
+        taut_shard_info info = {.size = sizeof info};
+        taut_shard_get_info(shards[i], &info);
+        all += info.samples;
+    }
+    for (uint64_t k = 0; k < all * columns; k++)
+        if (!isfinite(value[k]))
+            return taut__fail(TAUT_E_INVALID, "scores: sample %llu, column '%s': %g: must be finite",
+                              (ull)(k / columns), name[k % columns], value[k]);
+    return TAUT_OK;
+}
+
 taut_status taut_scores_save(const char *path, size_t n, const taut_shard *const *shards, size_t columns,
                              const char *const *name, const double *value)
 {
@@ -251,12 +269,16 @@ taut_status taut_scores_save(const char *path, size_t n, const taut_shard *const
     XXH64_state_t *hash;
     FILE          *f;
     bool           good;
+    struct stat    st;
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
+        return taut__fail(TAUT_E_IO, "%s: is there and not a regular file", path);
     if (n == 0 || columns == 0 || columns > TAUT__SCORES_COLUMNS)
         return taut__fail(TAUT_E_RANGE, "scores: %zu shards, %zu columns: must be 1 or more, and 16 columns at most", n,
                           columns);
     for (size_t c = 0; c < columns; c++)
         if (!*name[c] || strlen(name[c]) >= TAUT__SCORES_NAME || strpbrk(name[c], " \t\r\n"))
             return taut__fail(TAUT_E_INVALID, "scores: column '%s': must be a word of 31 bytes at most", name[c]);
+    TAUT_TRY(check_values(n, shards, columns, name, value));
     if (snprintf(part, sizeof part, "%s.part%ld", path, (long)getpid()) >= (int)sizeof part)
         return taut__fail(TAUT_E_RANGE, "%s: a name too long", path);
     if (!(hash = XXH64_createState())) return taut__fail(TAUT_E_NOMEM, "%s: out of memory", path);

@@ -147,8 +147,10 @@ static taut_status open_path(const char *path, taut_shard **shard)
 {
     int         fd;
     taut_status rc;
-    fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return taut__fail(TAUT_E_IO, "%s: cannot open: %s", path, strerror(errno));
+    fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK /* no wait for a fifo's writer */);
+    if (fd < 0)
+        return taut__fail(TAUT_E_IO, "%s: cannot open: %s%s", path, strerror(errno),
+                          errno == EMFILE ? ": each shard keeps its file open: raise the limit (ulimit -n)" : "");
     rc = taut__shard_open_fd(fd, path, shard);
     if (rc != TAUT_OK) close(fd);
     else (*shard)->own_fd = true;
@@ -202,7 +204,7 @@ static taut_status from_index(taut_shard *s, const void *index, size_t bytes, bo
     if (s->front.meta_bytes != bytes - TAUT_FRONT_BYTES)
         return taut__fail(TAUT_E_CORRUPT, "%s: an index of another length", s->path);
     if (file) {
-        s->fd = open(s->path, O_RDONLY | O_CLOEXEC);
+        s->fd = open(s->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
         s->own_fd = true;
         if (s->fd < 0) return taut__fail(TAUT_E_IO, "%s: cannot open: %s", s->path, strerror(errno));
         TAUT_TRY(remember_file(s, &there));

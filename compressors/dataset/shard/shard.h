@@ -72,8 +72,16 @@ taut_status taut__reader_decode(taut_reader *r, uint32_t f, uint64_t b, const vo
 /* Reads and their bytes from the files of an index, by this reader so far. */
 void taut__reader_foreign(const taut_reader *r, uint64_t *reads, uint64_t *bytes);
 
+/* taut__reader_forget() : the block of field f that it keeps is read anew when it is asked for: for measuring. */
+void taut__reader_forget(taut_reader *r, uint32_t f);
+
 /* taut__reader_load() : pread and decode. */
 taut_status taut__reader_load(taut_reader *r, uint32_t f, uint64_t b, void *image, size_t cap);
+
+/* taut_shard_verify() that tells how far it is: blocks done and in all. */
+taut_status taut__shard_verify(const taut_shard *s, void (*bad)(void *ctx, const char *text), void *ctx,
+                               taut_verify_result *result, void (*progress)(void *ctx, uint64_t done, uint64_t total),
+                               void               *progress_ctx);
 
 /* taut__shard_changed() : the file behind the shard is no longer what was opened (size or modification time), or its path
  *  now names another file. Explains a checksum error. */

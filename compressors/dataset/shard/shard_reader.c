@@ -302,6 +302,8 @@ static taut_status hold(taut_reader *r, uint32_t f, uint64_t b)
     return TAUT_OK;
 }
 
+void taut__reader_forget(taut_reader *r, uint32_t f) { r->field[f].held = UINT64_MAX; }
+
 taut_status taut_reader_block(taut_reader *r, size_t f, uint64_t b, taut_block_view *view)
 {
     taut_block_view v = {.size = view->size};

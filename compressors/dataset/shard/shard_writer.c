@@ -159,8 +159,9 @@ static taut_status finish(taut_writer *w)
         snprintf(what, sizeof what, "%s: a block of field %s, %" PRIu64 " samples,", w->path, w->field[f].name,
                  w->per_block);
         if (largest[f] > TAUT_BLOCK_MAX)
-            return taut__fail(TAUT_E_RANGE, "%s has %" PRIu64 " bytes: at most %" PRIu64 ": use smaller blocks", what,
-                              largest[f], TAUT_BLOCK_MAX);
+            return taut__fail(TAUT_E_RANGE, "%s has %" PRIu64 " bytes: at most %" PRIu64 "%s", what, largest[f],
+                              TAUT_BLOCK_MAX,
+                              w->per_block > 1 ? ": use smaller blocks" : ", and so of a sample: cut it into several");
         TAUT_TRY(taut__memory_ok(3 * largest[f] * (uint64_t)w->threads, what));
     }
     return taut__publish(w, largest);

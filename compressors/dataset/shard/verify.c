@@ -13,6 +13,8 @@ typedef struct verifier {
     void (*bad)(void *ctx, const char *text);
     void              *ctx;
     taut_verify_result result;
+    void (*progress)(void *ctx, uint64_t done, uint64_t total);
+    void *progress_ctx;
 } verifier;
 
 static void report(verifier *v, const char *text, bool block)
@@ -27,7 +29,8 @@ static bool finding(taut_status rc) { return rc == TAUT_E_CORRUPT; }
 static taut_status verify_parts(verifier *v)
 {
     const taut_shard *s = v->s;
-    for (uint64_t b = 0; b < s->blocks; b++)
+    for (uint64_t b = 0; b < s->blocks; b++) {
+        if (v->progress) v->progress(v->progress_ctx, b, s->blocks);
         for (uint32_t f = 0; f < s->fields; f++) {
             taut_status rc = taut__reader_load(v->reader, f, b, v->image, taut__image_bytes(s, f, b));
             v->result.blocks++;
@@ -35,6 +38,7 @@ static taut_status verify_parts(verifier *v)
             if (finding(rc)) report(v, taut_last_error(), true);
             else TAUT_TRY(rc);
         }
+    }
     return TAUT_OK;
 }
 
@@ -120,7 +124,14 @@ static taut_status verify(verifier *v)
 taut_status taut_shard_verify(const taut_shard *s, void (*bad)(void *ctx, const char *text), void *ctx,
                               taut_verify_result *result)
 {
-    verifier    v = {.s = s, .bad = bad, .ctx = ctx};
+    return taut__shard_verify(s, bad, ctx, result, NULL, NULL);
+}
+
+taut_status taut__shard_verify(const taut_shard *s, void (*bad)(void *ctx, const char *text), void *ctx,
+                               taut_verify_result *result, void (*progress)(void *ctx, uint64_t done, uint64_t total),
+                               void               *progress_ctx)
+{
+    verifier    v = {.s = s, .bad = bad, .ctx = ctx, .progress = progress, .progress_ctx = progress_ctx};
     size_t      size = result->size;
     taut_status rc;
     if (size < sizeof(size_t))
