@@ -94,7 +94,7 @@ static taut_status publish(taut__reduction *red)
 }
 
 /* The codec takes a second look at this rank's x. */
-static taut_status calibrate_alone(taut__reduction *red, float *scratch)
+static taut_status calibrate_alone(taut__reduction *red)
 {
     taut__agree *a = red->agree;
     bool         home = taut__at_home(red);
@@ -103,7 +103,6 @@ static taut_status calibrate_alone(taut__reduction *red, float *scratch)
                       .stats = home ? a->stats : a->there->stats,
                       .ranks = red->g->size,
                       .calibration = home ? &red->calibration : &a->there->calibration};
-    (void)scratch;
     TAUT_TRY(taut__placed_do(red, TAUT_OP_CALIBRATE, &p, NULL));
     red->call.calibration = p.calibration;
     return TAUT_OK;

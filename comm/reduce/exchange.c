@@ -280,12 +280,11 @@ static void account(taut__reduction *red)
 }
 
 /* A 16-bit result that overflowed: in a lane's thread, which waits for the device. */
-static taut_status clamp(taut__reduction *red, float *scratch)
+static taut_status clamp(taut__reduction *red)
 {
     taut__range  mine = taut__part(&red->part, red->g->rank);
     size_t       end = mine.first + mine.n;
     const float *from = taut__exchange_of(red)->val;
-    (void)scratch;
     bool whole = red->halves & TAUT_GATHER;
     if (mine.first && whole) TAUT_TRY(taut__result_overflow(red, 0, mine.first, from, false));
     if (mine.n) TAUT_TRY(taut__result_overflow(red, mine.first, mine.n, from + mine.first, true));

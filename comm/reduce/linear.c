@@ -49,9 +49,8 @@ static taut_status linear_begin(taut__reduction *red)
     return TAUT_OK;
 }
 
-static taut_status project(taut__reduction *red, float *scratch)
+static taut_status project(taut__reduction *red)
 {
-    (void)scratch;
     linear      *a = linear_of(red);
     double       begin = taut__now();
     const float *x = taut__form(red, 0, red->call.n);
@@ -73,9 +72,8 @@ static taut_status project(taut__reduction *red, float *scratch)
     return TAUT_OK;
 }
 
-static taut_status absorb(taut__reduction *red, float *scratch)
+static taut_status absorb(taut__reduction *red)
 {
-    (void)scratch;
     linear *a = linear_of(red);
     double  begin = taut__now();
     taut__trace_span(red->ctx->trace, &red->job, "wire", a->sent_s, begin, a->plain.sent);
@@ -93,9 +91,8 @@ static taut_status absorb(taut__reduction *red, float *scratch)
 }
 
 /* mean -> residual = x - mean, result = factor * ranks * mean */
-static taut_status reconstruct(taut__reduction *red, float *scratch)
+static taut_status reconstruct(taut__reduction *red)
 {
-    (void)scratch;
     linear_of(red)->round++;
     taut__operand   *o = red->operand;
     size_t           n = red->call.n;

@@ -121,12 +121,11 @@ static const float *x_of(const taut__reduction *red, taut__range r)
     return taut__in_place(red) ? (const float *)red->buf + r.first : red->operand->feedback->r + r.first;
 }
 
-static taut_status look_at(taut__reduction *red, float *scratch)
+static taut_status look_at(taut__reduction *red)
 {
     double       begin = taut__now();
     taut__range  r = looked_at(red);
     const float *x = taut__form(red, r.first, r.n);
-    (void)scratch;
     if (red->agree && !taut__agrees_there(red)) TAUT_TRY(taut__agree_look(red, r, x));
     double end = taut__now();
     red->record.encode_s += end - begin;
@@ -202,7 +201,7 @@ static void complete(taut__reduction *red)
 }
 
 /* What of it is on the lane's stream is done when work aside is. */
-static taut_status settle(taut__reduction *red, float *scratch) { return (void)red, (void)scratch, TAUT_OK; }
+static taut_status settle(taut__reduction *red) { return (void)red, TAUT_OK; }
 
 static taut_status step(taut__job *job, bool *moved, bool *done)
 {

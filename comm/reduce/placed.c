@@ -177,15 +177,17 @@ static void work_aside(void *ctx, size_t i, int worker)
     (void)i;
     a->status = taut__space_use(red->lane->space, red->lane->place);
     taut__joint_enter(red->lane);
-    if (a->status == TAUT_OK) a->status = a->work(red, red->lane->scratch[worker]);
+    a->scratch = red->lane->scratch[worker];
+    if (a->status == TAUT_OK) a->status = a->work(red);
     taut__joint_leave(red->lane);
     if (a->status == TAUT_OK) a->status = taut__placed_wait(red);
     a->why = a->status == TAUT_OK ? NULL : taut_last_error();
 }
 
-taut_status taut__aside_begin(taut__reduction *red, taut_status (*work)(taut__reduction *red, float *scratch))
+taut_status taut__aside_begin(taut__reduction *red, taut_status (*work)(taut__reduction *red))
 {
-    if (taut__at_home(red)) return work(red, red->lane->scratch[0]);
+    red->aside.scratch = red->lane->scratch[0];
+    if (taut__at_home(red)) return work(red);
     red->aside = (taut__aside){.work = work};
     taut__executor_submit(red->lane->executor, &red->aside.batch, work_aside, red, 1);
     return TAUT_OK;

@@ -47,8 +47,8 @@ taut_status taut__lane_fetch(const taut__lane *lane, void *host, const void *src
 taut_status taut__lane_store(const taut__lane *lane, void *dst, const void *host, size_t bytes);
 
 /* ---- aside ---- work() is done when this returns, on the host; elsewhere by the lane's threads, and the reduction is not advanced until it is,
- * so it may change all that belongs to the reduction alone. scratch: of the worker. */
-taut_status        taut__aside_begin(taut__reduction *red, taut_status (*work)(taut__reduction *red, float *scratch));
+ * so it may change all that belongs to the reduction alone. red->aside.scratch: the worker's. */
+taut_status        taut__aside_begin(taut__reduction *red, taut_status (*work)(taut__reduction *red));
 taut_status        taut__aside_poll(taut__reduction *red, bool *moved); /* its status, once it is done */
 void               taut__aside_cancel(taut__reduction *red);
 static inline bool taut__aside_busy(const taut__reduction *red) { return red->aside.work; }

@@ -78,7 +78,8 @@ typedef enum taut__phase {
 
 /* taut__aside : what a reduction does outside the engine's thread, where that would wait for a device. */
 typedef struct taut__aside {
-    taut_status (*work)(taut__reduction *red, float *scratch); /* NULL: nothing is under way */
+    taut_status (*work)(taut__reduction *red); /* NULL: nothing is under way */
+    float      *scratch;                       /* of the worker who does it */
     taut__batch batch;
     taut_status status;
     const char *why; /* of the thread that did it */

@@ -66,11 +66,10 @@ static taut_norm2 norms(const taut__reduction *red, const float *x, taut__range 
 
 /* ---- elsewhere ---- what a thread of the lane does */
 
-static taut_status form_all(taut__reduction *red, float *scratch)
+static taut_status form_all(taut__reduction *red)
 {
     double       begin = taut__now();
     const float *x = taut__form(red, 0, red->call.n);
-    (void)scratch;
     red->rotation.own = taut__placed_norms_of(red, tensor_of(red), x, 0, red->call.n, &red->rotation.bad);
     red->record.encode_s += taut__now() - begin;
     return TAUT_OK;
@@ -82,32 +81,28 @@ static taut_status change_all(taut__reduction *red, float *x, bool back)
     return taut__axes_change(axes_of(red), tensor_of(red), x, back);
 }
 
-static taut_status turn_all(taut__reduction *red, float *scratch)
+static taut_status turn_all(taut__reduction *red)
 {
     double      begin = taut__now();
     taut_status s = change_all(red, red->operand->feedback->r, false);
-    (void)scratch;
     red->record.encode_s += taut__now() - begin;
     return s;
 }
 
-static taut_status unturn_all(taut__reduction *red, float *scratch)
+static taut_status unturn_all(taut__reduction *red)
 {
-    (void)scratch;
     return change_all(red, red->operand->feedback->r, true);
 }
 
-static taut_status back_all(taut__reduction *red, float *scratch)
+static taut_status back_all(taut__reduction *red)
 {
-    (void)scratch;
     TAUT_TRY(change_all(red, red->buf, true));
     return change_all(red, red->operand->feedback->r, true);
 }
 
-static taut_status learn_all(taut__reduction *red, float *scratch)
+static taut_status learn_all(taut__reduction *red)
 {
     double begin = taut__now();
-    (void)scratch;
     TAUT_TRY(taut__axes_place(axes_of(red), red->lane->place));
     TAUT_TRY(taut__axes_learn_all(axes_of(red), tensor_of(red), red->buf, KEEP));
     TAUT_TRY(taut__lane_wait(red->lane));
@@ -248,12 +243,11 @@ static void turn_back(taut__reduction *red)
     if (last) end_back(red);
 }
 
-static taut_status account_all(taut__reduction *red, float *scratch)
+static taut_status account_all(taut__reduction *red)
 {
     const float *err = red->operand->feedback->r, *sum = red->buf;
     taut__range  mine = taut__part(&red->part, red->g->rank);
     double       begin = taut__now(), mean = (double)red->factor * (double)red->factor;
-    (void)scratch;
     taut__add_norm(&red->record.error, taut__norms_of(red, err, (taut__range){0, red->call.n}), 1);
     if (mine.n) taut__add_norm(&red->record.sum, taut__sum_norms(red, sum + mine.first, mine), 1 / mean);
     red->record.decode_s += taut__now() - begin;
