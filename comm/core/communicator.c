@@ -2,7 +2,6 @@
 #include "communicator.h"
 #include "../transport/assured.h"
 #include "../transport/faulty.h"
-#include <stdio.h>
 #include <string.h>
 
 /* 0: a communication thread where the transport allows one, except for a single rank, which has nobody to talk to. */
@@ -91,7 +90,6 @@ taut_status taut_comm_create_threads(int ranks, const taut_config *cfg, taut_com
 {
     taut__settings   set;
     taut__transport *t[1024];
-    char             text[512];
     if (!comms) return taut__fail(TAUT_E_INVALID, "taut_comm_create_threads: comms is NULL");
     if (ranks < 1 || ranks > 1024)
         return taut__fail(TAUT_E_RANGE, "taut_comm_create_threads: ranks=%d: must be 1..1024", ranks);
@@ -109,9 +107,7 @@ taut_status taut_comm_create_threads(int ranks, const taut_config *cfg, taut_com
         if (comms[r]) taut__comm_discard(comms[r]);
         comms[r] = NULL;
     }
-    if (s == TAUT_OK) return s;
-    snprintf(text, sizeof text, "%s", taut_last_error());
-    return taut__fail(s, "rank %d: %s", who, text);
+    return s == TAUT_OK ? s : taut__fail(s, "rank %d: %s", who, taut_last_error());
 }
 
 int         taut_comm_rank(const taut_comm *comm) { return comm ? comm->ctx.all.rank : -1; }

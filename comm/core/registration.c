@@ -3,7 +3,6 @@
 #include "../../compressors/vectors.h"
 #include "communicator.h"
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 enum {
@@ -197,11 +196,7 @@ taut_status taut_layer_codec(taut_layer *l, const char *text)
     if (automatic) TAUT_TRY(taut__spec_parse("none", &spec));
     taut_status s = taut__settings_feedback(&l->comm->ctx.set, &spec); /* what a plan chooses goes without */
     if (s == TAUT_OK) s = taut__layer_use(l, &spec);
-    if (s != TAUT_OK) {
-        char why[512];
-        snprintf(why, sizeof why, "%s", taut_last_error());
-        return taut__fail(s, "layer '%s': %s", l->name, why);
-    }
+    if (s != TAUT_OK) return taut__fail(s, "layer '%s': %s", l->name, taut_last_error());
     if (l->bucket) TAUT_TRY(taut__fuse_leave(l));
     if (l->automatic && !automatic) taut__planned_leave(l);
     l->planned.careful = false; /* as it was asked for */

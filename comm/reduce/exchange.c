@@ -2,7 +2,6 @@
 #include "agree_there.h"
 #include "enqueued.h"
 #include <math.h>
-#include <stdio.h>
 
 /* ---- slots ---- */
 
@@ -360,9 +359,7 @@ taut_status taut__exchange_advance(taut__reduction *red, bool *moved, bool *done
 {
     taut_status s = go(red, moved, done);
     if (s == TAUT_OK) return *done ? finish(red) : TAUT_OK;
-    char why[400];
-    snprintf(why, sizeof why, "%s", taut_last_error());
-    return taut__fail(s, "%s: %s", red->job.name, why);
+    return taut__fail(s, "%s: %s", red->job.name, taut_last_error());
 }
 
 int taut__exchange_waiting_for(const taut__reduction *red, int *hops)

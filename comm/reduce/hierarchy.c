@@ -179,7 +179,7 @@ static taut_status meet(taut__reduction *red, size_t k, bool up)
     return receives(red, up) ? copy(red, k, true) : TAUT_OK;
 }
 
-static taut_status advance(taut__reduction *red, bool up, bool *moved, bool *done)
+taut_status taut__hier_advance(taut__reduction *red, bool up, bool *moved, bool *done)
 {
     taut__hierarchy *h = red->hier;
     bool             there = true;
@@ -207,6 +207,3 @@ static taut_status advance(taut__reduction *red, bool up, bool *moved, bool *don
     *done = h->finished == h->slices;
     return TAUT_OK;
 }
-
-taut_status taut__hier_up(taut__reduction *red, bool *moved, bool *done) { return advance(red, true, moved, done); }
-taut_status taut__hier_down(taut__reduction *red, bool *moved, bool *done) { return advance(red, false, moved, done); }

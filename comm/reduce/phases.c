@@ -161,17 +161,12 @@ static taut_status agree(taut__reduction *red, bool *moved, bool *done)
     return TAUT_OK;
 }
 
-static taut_status local_sum(taut__reduction *red, bool *moved, bool *done)
+/* The host's sum, and the leader's result. */
+static taut_status local(taut__reduction *red, bool *moved, bool *done)
 {
-    TAUT_TRY(red->within ? taut__within_up(red, moved, done) : taut__hier_up(red, moved, done));
-    if (*done) trace_phase(red, red->record.bytes_sent);
-    return TAUT_OK;
-}
-
-static taut_status local_copy(taut__reduction *red, bool *moved, bool *done)
-{
-    TAUT_TRY(red->within ? taut__within_down(red, moved, done) : taut__hier_down(red, moved, done));
-    if (*done) trace_phase(red, 0);
+    bool up = red->phase == TAUT_PHASE_LOCAL_SUM;
+    TAUT_TRY((red->within ? taut__within_advance : taut__hier_advance)(red, up, moved, done));
+    if (*done) trace_phase(red, up ? red->record.bytes_sent : 0);
     return TAUT_OK;
 }
 
@@ -179,12 +174,12 @@ static taut_status reduce(taut__reduction *red, bool *moved, bool *done) { retur
 
 static taut_status (*const advance[])(taut__reduction *red, bool *moved, bool *done) = {
     [TAUT_PHASE_ORDER] = order,
-    [TAUT_PHASE_LOCAL_SUM] = local_sum,
+    [TAUT_PHASE_LOCAL_SUM] = local,
     [TAUT_PHASE_STATS] = look,
     [TAUT_PHASE_AGREE] = agree,
     [TAUT_PHASE_REDUCE] = reduce,
     [TAUT_PHASE_RAW] = taut__raw_advance,
-    [TAUT_PHASE_LOCAL_COPY] = local_copy,
+    [TAUT_PHASE_LOCAL_COPY] = local,
     [TAUT_PHASE_ROTATE] = taut__rotate_advance,
     [TAUT_PHASE_BACK] = taut__back_advance,
     [TAUT_PHASE_UNTURN] = taut__unturn_advance,

@@ -9,7 +9,6 @@
 #include "within.h"
 #include "lineup.h"
 #include "placed.h"
-#include <string.h>
 
 typedef struct taut__within {
     taut__lineup turn[2]; /* down, up */
@@ -149,20 +148,8 @@ static taut_status advance(taut__reduction *red, bool up, bool *moved, bool *don
     return !up && w->enqueued ? look(red, moved, done) : TAUT_OK;
 }
 
-static taut_status named(const taut__reduction *red, taut_status s)
+taut_status taut__within_advance(taut__reduction *red, bool up, bool *moved, bool *done)
 {
-    if (s == TAUT_OK) return s;
-    char why[400];
-    strncpy(why, taut_last_error(), sizeof why - 1);
-    why[sizeof why - 1] = 0;
-    return taut__fail(s, "%s: within its host: %s", red->job.name, why);
-}
-
-taut_status taut__within_up(taut__reduction *red, bool *moved, bool *done)
-{
-    return named(red, advance(red, true, moved, done));
-}
-taut_status taut__within_down(taut__reduction *red, bool *moved, bool *done)
-{
-    return named(red, advance(red, false, moved, done));
+    taut_status s = advance(red, up, moved, done);
+    return s == TAUT_OK ? s : taut__fail(s, "%s: within its host: %s", red->job.name, taut_last_error());
 }
