@@ -5,7 +5,6 @@
 #define TAUT_VISIT_H
 
 #include "bytes.h"
-#include <math.h>
 
 typedef enum taut__way { TAUT_WRITE, TAUT_CHECK, TAUT_READ } taut__way;
 

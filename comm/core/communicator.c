@@ -2,7 +2,6 @@
 #include "communicator.h"
 #include "../transport/assured.h"
 #include "../transport/faulty.h"
-#include <string.h>
 
 /* 0: a communication thread where the transport allows one, except for a single rank, which has nobody to talk to. */
 static bool wants_thread(const taut_comm *comm)

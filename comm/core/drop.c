@@ -4,7 +4,6 @@
  *
  * A step that gave a NaN or Inf is dropped at its end, on all ranks, since all know the same sums. */
 #include "communicator.h"
-#include <math.h>
 #include <string.h>
 
 /* A NaN that no residual is: nothing was copied here in this step. */

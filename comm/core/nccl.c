@@ -1,9 +1,7 @@
 /* nccl.c : a communicator gets a data half, over NCCL: taut_nccl.h. */
 #include "nccl.h"
-#include "../taut_nccl.h"
 #include "data_lines.h"
 #include <stdio.h>
-#include <string.h>
 #include <time.h>
 
 /* ---- all ranks have it, or none ---- */

@@ -1,10 +1,8 @@
 /* nccl_alone.c : taut_comm_create_nccl(): a communicator from NCCL's and nothing else. What ranks say to each other goes by TCP; where they can be
  * reached they tell each other once, by NCCL. */
-#include "../taut_nccl.h"
 #include "../taut_tcp.h"
 #include "../transport/nccl_minder.h"
 #include "nccl.h"
-#include <string.h>
 #include <time.h>
 
 typedef struct meeting {

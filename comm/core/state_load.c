@@ -7,7 +7,6 @@
  * between, of different ranks of one set of blobs. Under TAUT_MEAN a residual counts 1/ranks of itself, so with another number
  * of ranks it is scaled to keep what it stands for. */
 #include "state.h"
-#include "../base/bytes.h"
 #include "../../compressors/basis/basis.h"
 #include <math.h>
 

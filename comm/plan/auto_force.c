@@ -1,5 +1,4 @@
 /* auto_force.c : what a plan demands, and putting one in force: codecs, error scales, single layers that go to safer codecs. */
-#include "../../compressors/grid/grid.h"
 #include "auto_inside.h"
 #include "candidates.h"
 #include <math.h>

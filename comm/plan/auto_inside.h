@@ -5,10 +5,8 @@
 #include "../../scheduler/guard.h"
 #include "../../scheduler/step_time.h"
 #include "../../scheduler/verdict.h"
-#include "auto.h"
 #include "auto_link.h"
 #include "observe.h"
-#include "reference.h"
 
 typedef struct taut__layer_plan { /* one layer */
     taut__planned *layer;

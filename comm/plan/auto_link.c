@@ -4,7 +4,6 @@
  * the last plan only the one that was fastest for its size is taken, only if the codec was not what took the time, and only
  * if it was long enough to say something about a link: shared memory and tiny models keep the probe's constants. */
 #include "auto_link.h"
-#include "../core/communicator.h"
 #include <math.h>
 #include <stdlib.h>
 

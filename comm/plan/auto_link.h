@@ -2,7 +2,6 @@
 #ifndef TAUT_AUTO_LINK_H
 #define TAUT_AUTO_LINK_H
 
-#include "../../scheduler/time_model.h"
 #include "auto.h"
 
 typedef struct taut__refine {

@@ -3,7 +3,6 @@
 #include "../../compressors/powersgd/powersgd_math.h"
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 enum { RANK_MAX = TAUT_BASIS_MOST, SWEEPS = 12 };
 

@@ -3,7 +3,6 @@
 #ifndef TAUT_MEASURE_H
 #define TAUT_MEASURE_H
 
-#include "../../compressors/codec.h"
 #include "../../compressors/grid/grid.h"
 #include "../../scheduler/decide.h"
 #include "../context/settings.h"

@@ -8,9 +8,7 @@
 #ifndef TAUT_OBSERVE_H
 #define TAUT_OBSERVE_H
 
-#include "../../compressors/feedback.h"
 #include "../base/visit.h"
-#include "measure.h"
 #include "reference.h"
 #include "shared.h"
 

@@ -1,6 +1,5 @@
 /* reference.c : see reference.h. */
 #include "reference.h"
-#include "../../compressors/grid/grid.h"
 #include <math.h>
 #include <string.h>
 

@@ -9,7 +9,6 @@
 #ifndef TAUT_REFERENCE_H
 #define TAUT_REFERENCE_H
 
-#include "../../compressors/feedback.h"
 #include "lowrank.h"
 #include "measure.h"
 #include "auto.h"

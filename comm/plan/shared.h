@@ -8,7 +8,6 @@
 #ifndef TAUT_SHARED_H
 #define TAUT_SHARED_H
 
-#include "../../compressors/codec.h"
 #include "auto.h"
 
 enum { TAUT_SHARED_LOOKS = 2 };

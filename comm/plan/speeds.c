@@ -1,11 +1,7 @@
 /* speeds.c : what codecs take on this machine, probed or assumed, and what they lose of Gaussian values. */
-#include "../../compressors/basis/basis.h"
-#include "../../compressors/frame.h"
-#include "../reduce/reduction.h"
 #include "candidates.h"
 #include "observed.h"
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 enum { GAUSSIANS = 4096 };

@@ -3,7 +3,6 @@
 #include "../taut_mpi.h"
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* ---- votes ---- */

@@ -1,6 +1,5 @@
 /* captured.c : see captured.h. */
 #include "captured.h"
-#include "agree_there.h"
 #include "exchange.h"
 #include "input.h"
 #include <string.h>

@@ -12,7 +12,6 @@
 #include "placed.h"
 #include <float.h>
 #include <math.h>
-#include <string.h>
 
 static size_t elem_bytes(const taut__operand *o) { return o->dtype == TAUT_F32 ? 4 : 2; }
 

@@ -4,7 +4,6 @@
  * host memory too), moving (messages are under way), arriving (staged: what came is being copied back), and is then ready. On the host
  * there is nothing to wait for but messages. */
 #include "data.h"
-#include <string.h>
 
 typedef struct message {
     taut__request request;

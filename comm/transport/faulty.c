@@ -1,7 +1,6 @@
 /* faulty.c : see faulty.h. What is not sent as it is goes as a copy that belongs to the wrapper; the caller's request is done at once. */
 #include "faulty.h"
 #include "wrapped.h"
-#include <stdio.h>
 #include <string.h>
 
 enum { REORDER_US = 2000 }; /* how long a message waits for the one that is to overtake it */

@@ -6,7 +6,6 @@
  * notices, elsewhere. What NCCL does not notice is a rank that is alive and does nothing: the engine's timeout does, and aborts. */
 #include "nccl_data.h"
 #include "nccl_minder.h"
-#include <string.h>
 
 typedef struct nccl_data {
     taut__data        base;

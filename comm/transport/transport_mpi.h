@@ -4,7 +4,6 @@
 #define TAUT_TRANSPORT_MPI_H
 
 #include "../taut_mpi.h"
-#include "transport.h"
 #include "watchdog.h"
 
 enum { TAUT_MPI_TAG_NOTICE = 0 };

@@ -13,7 +13,6 @@
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <time.h>
-#include <unistd.h>
 
 enum { EVENTS = 64, IDLE_MOST_US = 1000 };
 static const double STILL_S = 2, ABORT_S = 0.2; /* how long nothing may move until what is left to send is given up */
