@@ -21,9 +21,9 @@ static taut_status norm(const taut__reduction *red, const float *x, taut__range 
 taut_status taut__enqueue_x(taut__reduction *red, const float **x, float **err)
 {
     taut__exchange *e = taut__exchange_of(red);
-    taut__range     all = {0, red->call.n};
+    taut__range     all = taut__whole(red);
     *x = taut__form(red, 0, red->call.n);
-    *err = taut__in_place(red) ? e->err : red->operand->feedback->r;
+    *err = taut__err_of(red);
     red->formed = true;
     if (!taut__agree_knows_norms(red)) TAUT_TRY(norm(red, *x, all, &e->ledger->own, &e->ledger->own_flags));
     taut__tell_sample(red, all, *x);
@@ -141,12 +141,11 @@ taut_status taut__enqueue_own(taut__reduction *red, taut__range r, const float *
     return clear(red, r);
 }
 
-taut_status taut__enqueue_left(taut__reduction *red, taut__range r, const float *err, int i)
+taut_status taut__enqueue_left(taut__reduction *red, taut__range r, const float *err, taut_norm2 *norms)
 {
-    taut__exchange *e = taut__exchange_of(red);
     if (r.n == 0 || (red->call.spec->stages == 1 && taut__spec_caps(red->call.spec) & TAUT_CAP_LOSSLESS))
         return TAUT_OK;
-    TAUT_TRY(norm(red, err + r.first, r, &e->ledger->error[i], NULL));
+    TAUT_TRY(norm(red, err + r.first, r, norms, NULL));
     taut__tell_lost(red, r, err + r.first, 1);
     return red->operand->feedback_on ? taut__feedback_output(red->operand->feedback, r.first, r.n) : TAUT_OK;
 }
@@ -254,7 +253,7 @@ static taut_status store_half(taut__reduction *red, const float *from, taut__ran
     return s;
 }
 
-static taut_status results(taut__reduction *red, float factor, taut__range all, taut__range mine)
+taut_status taut__enqueue_results(taut__reduction *red, float factor, taut__range all, taut__range mine)
 {
     taut__ledger *l = taut__exchange_of(red)->ledger;
     float        *x = taut__enqueued_result(red);
@@ -263,14 +262,18 @@ static taut_status results(taut__reduction *red, float factor, taut__range all, 
     return red->operand->dtype == TAUT_F32 ? TAUT_OK : store_half(red, x, all);
 }
 
-taut_status taut__enqueue_results(taut__reduction *red, float factor, taut__range mine)
+taut_status taut__enqueue_sums(taut__reduction *red, taut__range mine)
 {
-    return results(red, factor, (taut__range){0, red->call.n}, mine);
-}
-
-taut_status taut__enqueue_part(taut__reduction *red, float factor, taut__range mine)
-{
-    return results(red, factor, mine, mine);
+    taut__exchange *e = taut__exchange_of(red);
+    float          *to = taut__enqueued_result(red);
+    const int       sums = TAUT_HALF_SUMS;
+    TAUT_TRY(taut__enqueue_admit(red, e->sums, sums, e->admitted[sums], NULL));
+    for (int q = 0; q < red->g->size; q++) {
+        taut__range r = taut__part(&red->part, q);
+        TAUT_TRY(taut__enqueue_decode(red, r, taut__slot_of(red, e->sums, sums, q), sums, taut__seen_of(red, sums, q),
+                                      to + r.first));
+    }
+    return taut__enqueue_results(red, taut__codes_add(red) ? red->factor : 1, taut__whole(red), mine);
 }
 
 /* ---- slots ---- */

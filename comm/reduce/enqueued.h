@@ -23,6 +23,16 @@ static inline bool taut__sparse_sums(const taut__reduction *red)
 {
     return taut__wire_codec(red)->caps & TAUT_CAP_SPARSE && red->halves != TAUT_GATHER;
 }
+static inline taut__range taut__whole(const taut__reduction *red) { return (taut__range){0, red->call.n}; }
+static inline float      *taut__err_of(const taut__reduction *red) /* where encoding leaves what it loses */
+{
+    return taut__in_place(red) ? taut__exchange_of(red)->err : red->operand->feedback->r;
+}
+/* Of rank q's slot, its first cell. */
+static inline taut__admitted *taut__seen_of(const taut__reduction *red, int half, int q)
+{
+    return taut__exchange_of(red)->admitted[half] + (size_t)q * taut__exchange_of(red)->cells;
+}
 
 /* ---- x ---- */
 /* x of the whole tensor, formed and looked at; err: where encoding leaves what it loses, n floats, which may be x. */
@@ -41,8 +51,8 @@ taut_status taut__enqueue_encode(const taut__reduction *red, taut__range r, cons
 taut_status taut__enqueue_decode(const taut__reduction *red, taut__range r, uint8_t *slot, int half,
                                  taut__admitted *seen, float *dst);
 taut_status taut__enqueue_pieces(const taut__reduction *red, taut__op op, const taut_piece *pieces, size_t n);
-/* What encoding has left of r, in err: counted in error[i], and so on. */
-taut_status taut__enqueue_left(taut__reduction *red, taut__range r, const float *err, int i);
+/* What encoding has left of r, in err: its norms, and so on. */
+taut_status taut__enqueue_left(taut__reduction *red, taut__range r, const float *err, taut_norm2 *norms);
 
 /* ---- sums ---- */
 /* seen: of the slot's first cell. */
@@ -55,11 +65,10 @@ taut_status taut__enqueue_sum(taut__reduction *red, taut__range r, void *acc, ui
 taut_status taut__enqueue_anew(taut__reduction *red, uint8_t *slot);
 taut_status taut__enqueue_bad(taut__reduction *red, const float *sum,
                               taut__range r); /* is something in it not finite? */
-/* Where results are decoded; and what follows once they are there, all of them. mine: the part whose norm this rank measures. */
+/* Where results are decoded; and what follows once those of `all` are there. mine: the part whose norm this rank measures. */
 float      *taut__enqueued_result(const taut__reduction *red);
-taut_status taut__enqueue_results(taut__reduction *red, float factor, taut__range mine);
-taut_status taut__enqueue_part(taut__reduction *red, float factor,
-                               taut__range mine); /* the same where only this part is there */
+taut_status taut__enqueue_results(taut__reduction *red, float factor, taut__range all, taut__range mine);
+taut_status taut__enqueue_sums(taut__reduction *red, taut__range mine); /* of parts, that all ranks have: decoded, results */
 
 /* ---- slots ---- */
 taut_status taut__enqueue_clear(const taut__reduction *red, uint8_t *slots, int half); /* headers = 0 */

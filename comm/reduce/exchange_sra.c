@@ -11,11 +11,6 @@ static uint8_t    *my_sum(const taut__reduction *red)
     return taut__slot_of(red, taut__exchange_of(red)->sums, SUMS, red->g->rank);
 }
 
-static taut__admitted *seen_of(const taut__reduction *red, int half, int q)
-{
-    return taut__exchange_of(red)->admitted[half] + (size_t)q * taut__exchange_of(red)->cells;
-}
-
 static taut_status encode_for_others(taut__reduction *red, const float *x, float *err)
 {
     taut__exchange *e = taut__exchange_of(red);
@@ -39,9 +34,9 @@ static taut_status contribute(taut__reduction *red)
     TAUT_TRY(encode_for_others(red, x, err));
     TAUT_TRY(taut__enqueue_own(red, mine, x, err, my_sum(red), e->own ? e->own : e->acc));
     if (taut__codes_add(red) || taut__sparse_sums(red))
-        return taut__enqueue_left(red, (taut__range){0, red->call.n}, err, 0);
-    TAUT_TRY(taut__enqueue_left(red, (taut__range){0, mine.first}, err, 0));
-    return taut__enqueue_left(red, (taut__range){end, red->call.n - end}, err, 1);
+        return taut__enqueue_left(red, taut__whole(red), err, &e->ledger->error[0]);
+    TAUT_TRY(taut__enqueue_left(red, (taut__range){0, mine.first}, err, &e->ledger->error[0]));
+    return taut__enqueue_left(red, (taut__range){end, red->call.n - end}, err, &e->ledger->error[1]);
 }
 
 /* Codes of all ranks added and packed in one pass, cell by cell; those of more ranks than that takes are added before. */
@@ -53,7 +48,7 @@ static taut_status pack_cell(taut__reduction *red, taut__range mine, size_t k, c
     taut_piece          p = taut__piece_encode(red, mine, k, NULL, NULL, my_sum(red), SUMS);
     for (uint32_t i = 0; i < n; i++) {
         peer[i] = taut__slot_payload(taut__slot_of(red, e->in, PARTS, peers[i]) + k * e->cell[PARTS]);
-        seen[i] = &seen_of(red, PARTS, peers[i])[k].seen;
+        seen[i] = &taut__seen_of(red, PARTS, peers[i])[k].seen;
     }
     p.src = NULL, p.codes = (int32_t *)e->acc + (p.call.first - mine.first), p.peers = peer, p.peer_bytes = seen,
     p.peer_count = n;
@@ -69,7 +64,7 @@ static taut_status add_codes(taut__reduction *red, taut__range mine)
         if (q == red->g->rank) continue;
         if (n < PEERS_AT_ONCE) peers[n++] = q;
         else
-            TAUT_TRY(taut__enqueue_add(red, mine, taut__slot_of(red, e->in, PARTS, q), PARTS, seen_of(red, PARTS, q),
+            TAUT_TRY(taut__enqueue_add(red, mine, taut__slot_of(red, e->in, PARTS, q), PARTS, taut__seen_of(red, PARTS, q),
                                        e->acc, false));
     }
     for (size_t k = 0; k < e->cells && taut__cell_of(red, mine, k).n > 0; k++)
@@ -83,7 +78,7 @@ static taut_status sum_others(taut__reduction *red, taut__range mine)
     taut__exchange *e = taut__exchange_of(red);
     for (int q = 0; q < red->g->size; q++)
         if (q != red->g->rank)
-            TAUT_TRY(taut__enqueue_add(red, mine, taut__slot_of(red, e->in, PARTS, q), PARTS, seen_of(red, PARTS, q),
+            TAUT_TRY(taut__enqueue_add(red, mine, taut__slot_of(red, e->in, PARTS, q), PARTS, taut__seen_of(red, PARTS, q),
                                        e->acc, false));
     return TAUT_OK;
 }
@@ -117,14 +112,7 @@ static taut_status reduce(taut__reduction *red)
 
 static taut_status decode(taut__reduction *red)
 {
-    taut__exchange *e = taut__exchange_of(red);
-    float          *to = taut__enqueued_result(red);
-    TAUT_TRY(taut__enqueue_admit(red, e->sums, SUMS, e->admitted[SUMS], NULL));
-    for (int q = 0; q < red->g->size; q++)
-        TAUT_TRY(taut__enqueue_decode(red, part_of(red, q), taut__slot_of(red, e->sums, SUMS, q), SUMS,
-                                      seen_of(red, SUMS, q), to + part_of(red, q).first));
-    taut__range mine = red->halves & TAUT_REDUCE ? part_of(red, red->g->rank) : (taut__range){0, 0};
-    return taut__enqueue_results(red, taut__codes_add(red) ? red->factor : 1, mine);
+    return taut__enqueue_sums(red, red->halves & TAUT_REDUCE ? part_of(red, red->g->rank) : (taut__range){0, 0});
 }
 
 /* ---- a reduce-scatter: the first half, and this rank's part of the sum stays here; an allgather: the second, of parts that are there ---- */
@@ -142,7 +130,7 @@ static taut_status keep_part(taut__reduction *red)
     taut_piece p = {.call = taut__slice_call(red, mine.first, mine.n), .codes = e->acc, .scale_by = 1, .dst = to};
     if (taut__codes_add(red)) TAUT_TRY(taut__enqueue_pieces(red, TAUT_OP_DEQUANTIZE, &p, 1));
     else TAUT_TRY(red->lane->space->copy(red->lane->place, to, e->acc, mine.n * sizeof *to));
-    return taut__enqueue_part(red, red->factor, mine);
+    return taut__enqueue_results(red, red->factor, mine, mine);
 }
 
 static taut_status spread_part(taut__reduction *red)

@@ -2,8 +2,7 @@
  * it adds floats is its own affair; all ranks get the same. */
 #include "enqueued.h"
 
-static taut__range all_of(const taut__reduction *red) { return (taut__range){0, red->call.n}; }
-static taut_place  place_of(const taut__reduction *red) { return red->lane->place; }
+static taut_place place_of(const taut__reduction *red) { return red->lane->place; }
 
 /* ---- native ---- */
 
@@ -39,7 +38,7 @@ static taut_status quantize(taut__reduction *red)
 {
     taut__exchange *e = taut__exchange_of(red);
     const float    *x;
-    float          *err = taut__in_place(red) ? e->err : red->operand->feedback->r;
+    float          *err = taut__err_of(red);
     if (!e->redone) {
         TAUT_TRY(taut__enqueue_x(red, &x, &err));
         TAUT_TRY(red->lane->space->copy(place_of(red), e->own, x, red->call.n * sizeof *x));
@@ -52,7 +51,7 @@ static taut_status quantize(taut__reduction *red)
                     .limit = (int32_t)limit_of(red),
                     .outcome = &e->ledger->codes};
     TAUT_TRY(taut__enqueue_pieces(red, TAUT_OP_QUANTIZE, &p, 1));
-    return taut__enqueue_left(red, all_of(red), err, 0);
+    return taut__enqueue_left(red, taut__whole(red), err, &e->ledger->error[0]);
 }
 
 static taut_status sum_codes(taut__reduction *red)
@@ -113,14 +112,15 @@ static taut_status store_codes(taut__reduction *red)
     TAUT_TRY(taut__enqueue_anew(red, NULL));
     TAUT_TRY(split_codes(red));
     TAUT_TRY(taut__enqueue_pieces(red, TAUT_OP_DEQUANTIZE, &p, 1));
-    return taut__enqueue_results(red, red->factor, taut__part(&red->part, red->g->rank));
+    return taut__enqueue_results(red, red->factor, taut__whole(red), taut__part(&red->part, red->g->rank));
 }
 
 static taut_status store_floats(taut__reduction *red)
 {
     bool        measured = red->ctx->lossy || red->watched & TAUT_WATCH_INPUT;
     taut__range none = {0, 0};
-    return taut__enqueue_results(red, red->factor, measured ? taut__part(&red->part, red->g->rank) : none);
+    return taut__enqueue_results(red, red->factor, taut__whole(red),
+                                 measured ? taut__part(&red->part, red->g->rank) : none);
 }
 
 static taut_status enqueue_native(taut__reduction *red, size_t stage)
@@ -190,9 +190,9 @@ static taut_status reconstruct(taut__reduction *red)
     TAUT_TRY(red->lane->vectors->residual(place_of(red), r, r, mean, red->call.n));
     if (red->operand->feedback_on) TAUT_TRY(taut__feedback_output(red->operand->feedback, 0, red->call.n));
     TAUT_TRY(red->lane->vectors->norm2(place_of(red), red->call.tensor, r, 0, red->call.n, &e->ledger->error[0], NULL));
-    taut__tell_lost(red, all_of(red), r, 1);
-    return taut__enqueue_results(red, red->factor * (float)red->g->size,
-                                 red->g->rank == 0 ? all_of(red) : (taut__range){0, 0});
+    taut__tell_lost(red, taut__whole(red), r, 1);
+    return taut__enqueue_results(red, red->factor * (float)red->g->size, taut__whole(red),
+                                 red->g->rank == 0 ? taut__whole(red) : (taut__range){0, 0});
 }
 
 static taut_status enqueue_linear(taut__reduction *red, size_t stage)
