@@ -197,6 +197,17 @@ void taut__free(void *p)
     free((char *)p - ALIGN);
 }
 
+bool taut__grow(void *array, size_t used, size_t room, size_t size)
+{
+    void *old, *more = taut__alloc(room, size);
+    if (!more) return false;
+    memcpy(&old, array, sizeof old);
+    if (used) memcpy(more, old, used * size);
+    taut__free(old);
+    memcpy(array, &more, sizeof more);
+    return true;
+}
+
 size_t taut__alloc_count(void) { return atomic_load(&alloc_count); }
 size_t taut__alloc_bytes(void) { return atomic_load(&alloc_bytes); }
 void   taut__alloc_fail_after(int64_t n) { atomic_store(&fail_after, n); }

@@ -54,6 +54,9 @@ int    taut__snprintf(char *dst, size_t cap, const char *fmt, ...) __attribute__
  * allocates nothing, and can make the n-th allocation fail. */
 void  *taut__alloc(size_t count, size_t size); /* NULL also when count*size overflows */
 void   taut__free(void *p);
+/* A larger copy of an array of `used` elements in its place, the old one released; false, and nothing is touched, when out of memory. array: points to
+ * the pointer. */
+bool   taut__grow(void *array, size_t used, size_t room, size_t size);
 size_t taut__alloc_count(void);           /* successful allocations since start, all threads */
 size_t taut__alloc_bytes(void);           /* bytes held now */
 void   taut__alloc_fail_after(int64_t n); /* tests: the n-th allocation from now fails, once; -1 = never */

@@ -48,15 +48,11 @@ static taut_status room_for_layer(taut_comm *comm)
     if (comm->layers < comm->room) return TAUT_OK;
     size_t room = taut__max(64, 2 * comm->room);
     TAUT_TRY(taut__lent_room(comm, room));
-    taut_layer **more = taut__alloc(room, sizeof *more);
-    if (!more) return taut__fail(TAUT_E_NOMEM, "out of memory for %zu layers", room);
     taut__engine_hold(&comm->ctx.engine);
-    if (comm->layers) memcpy(more, comm->layer, comm->layers * sizeof *more);
-    taut__free(comm->layer);
-    comm->layer = more;
-    comm->room = room;
+    bool grown = taut__grow(&comm->layer, comm->layers, room, sizeof *comm->layer);
+    if (grown) comm->room = room;
     taut__engine_release(&comm->ctx.engine);
-    return TAUT_OK;
+    return grown ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "out of memory for %zu layers", room);
 }
 
 static taut_layer *layer_create(taut_comm *comm, const char *name, taut_dtype dtype, int ndim, const size_t *shape,

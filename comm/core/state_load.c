@@ -347,12 +347,9 @@ static bool belongs(const taut__loads *set, const blob *b)
 static taut_status room_for_rank(taut__loads *set)
 {
     if (set->n < set->room) return TAUT_OK;
-    size_t    room = 2 * set->room + 16;
-    uint64_t *more = taut__alloc(room, sizeof *more);
-    if (!more) return taut__fail(TAUT_E_NOMEM, "taut_state_load: out of memory");
-    if (set->n) memcpy(more, set->rank, set->n * sizeof *more);
-    taut__free(set->rank);
-    set->rank = more;
+    size_t room = 2 * set->room + 16;
+    if (!taut__grow(&set->rank, set->n, room, sizeof *set->rank))
+        return taut__fail(TAUT_E_NOMEM, "taut_state_load: out of memory");
     set->room = room;
     return TAUT_OK;
 }

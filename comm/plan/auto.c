@@ -147,25 +147,15 @@ static taut_status create(taut__planning *planning, const taut__settings *set, t
 
 /* ---- layers ---- */
 
-static bool grow(void **array, size_t used, size_t room, size_t size)
-{
-    void *more = taut__alloc(room, size);
-    if (!more) return false;
-    if (used) memcpy(more, *array, used * size);
-    taut__free(*array);
-    *array = more;
-    return true;
-}
-
 static taut_status make_room(taut__auto *a)
 {
     size_t room = 2 * a->room + 64, n = a->layers;
     if (n < a->room) return TAUT_OK;
-    if (!grow((void **)&a->layer_plans, n, room, sizeof *a->layer_plans) ||
-        !grow((void **)&a->watch, n, room, sizeof *a->watch) ||
-        !grow((void **)&a->scratch, n, room, sizeof *a->scratch) ||
-        !grow((void **)&a->aggregate, n, room, sizeof *a->aggregate) ||
-        !grow((void **)&a->span, n, room, sizeof *a->span))
+    if (!taut__grow(&a->layer_plans, n, room, sizeof *a->layer_plans) ||
+        !taut__grow(&a->watch, n, room, sizeof *a->watch) ||
+        !taut__grow(&a->scratch, n, room, sizeof *a->scratch) ||
+        !taut__grow(&a->aggregate, n, room, sizeof *a->aggregate) ||
+        !taut__grow(&a->span, n, room, sizeof *a->span))
         return taut__fail(TAUT_E_NOMEM, "auto: out of memory for %zu layers", room);
     TAUT_TRY(taut__arms_room(a, n, room));
     a->room = room;

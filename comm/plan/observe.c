@@ -62,15 +62,6 @@ void taut__observer_destroy(taut__observer *o)
     taut__free(o);
 }
 
-void *taut__grown(void *old, size_t used, size_t room, size_t size)
-{
-    void *more = taut__alloc(room, size);
-    if (!more) return NULL;
-    if (used) memcpy(more, old, used * size);
-    taut__free(old);
-    return more;
-}
-
 /* Candidates whose error is measured by encoding, then the reference. Low rank and top-k have their own estimates. */
 static taut_status prepare(const taut__observer *o, taut__observed *l)
 {
@@ -92,23 +83,19 @@ static taut_status prepare(const taut__observer *o, taut__observed *l)
 taut_status taut__observer_add(taut__observer *o, const char *name, const taut_tensor *tensor,
                                struct taut_axes *const *axes, bool careful)
 {
-    taut__observed *l;
-    double         *vector;
     if (o->layers == o->room) {
-        size_t          room = 2 * o->room + 64;
-        taut__observed *more = taut__grown(o->layer, o->layers, room, sizeof *more);
-        if (!more) return taut__fail(TAUT_E_NOMEM, "auto: out of memory for %zu layers", room);
-        o->layer = more;
+        size_t room = 2 * o->room + 64;
+        if (!taut__grow(&o->layer, o->layers, room, sizeof *o->layer))
+            return taut__fail(TAUT_E_NOMEM, "auto: out of memory for %zu layers", room);
         o->room = room;
     }
-    l = &o->layer[o->layers];
+    taut__observed *l = &o->layer[o->layers];
     *l = (taut__observed){.tensor = tensor, .at = o->values, .axes = axes, .careful = careful};
     o->layers++; /* taut__observer_forget() releases it from here on */
     snprintf(l->name, sizeof l->name, "%s", name);
     TAUT_TRY(prepare(o, l));
-    vector = taut__grown(o->vector, o->values, o->values + v_size(l->specs), sizeof *vector);
-    if (!vector) return taut__fail(TAUT_E_NOMEM, "auto: out of memory for layer %s", name);
-    o->vector = vector;
+    if (!taut__grow(&o->vector, o->values, o->values + v_size(l->specs), sizeof *o->vector))
+        return taut__fail(TAUT_E_NOMEM, "auto: out of memory for layer %s", name);
     o->values += v_size(l->specs);
     return TAUT_OK;
 }
@@ -355,9 +342,7 @@ static bool option_room(taut__observer *o, size_t options)
     taut__observations *all = &o->offers.o;
     size_t              room = 2 * options + 256;
     if (options <= o->option_room) return true;
-    taut__option *more = taut__grown(all->option, all->options, room, sizeof *more);
-    if (!more) return false;
-    all->option = more;
+    if (!taut__grow(&all->option, all->options, room, sizeof *all->option)) return false;
     o->option_room = room;
     return true;
 }

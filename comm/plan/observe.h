@@ -80,11 +80,6 @@ typedef struct taut__aggregate { /* of a layer */
  * of which there is too little to make a plan one of another kind. */
 enum { TAUT_KIND_ENTROPY = 1, TAUT_KIND_OTHERS = 2, TAUT_KIND_FAST = 4 };
 
-void *taut__grown(
-    void *old, size_t used, size_t room,
-    size_t
-        size); /* a larger copy of an array, the old one released; NULL, and nothing is touched, when out of memory */
-
 typedef struct taut__offers {
     taut__observations o;
     double             budget2; /* like: squared error of the reference; rel: share of norm2 */
