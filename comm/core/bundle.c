@@ -36,7 +36,7 @@ taut_status taut__fuse_close_all(taut_comm *comm)
         taut_status s = taut__fuse_close(comm->bucket[b]);
         if (s == TAUT_OK && !was && comm->bucket[b]->closed) s = add_bundle(comm->bucket[b]);
         if (!was) comm->bucket[b]->job.needs = comm->layers; /* the bundle is one of them */
-        if (s != TAUT_OK) return taut__engine_fail(&comm->ctx.engine, s, taut_last_error());
+        TAUT_TRY(taut__engine_tell(&comm->ctx.engine, s));
     }
     return TAUT_OK;
 }

@@ -98,7 +98,7 @@ taut_status taut_graph_launched(taut_layer *l, struct CUstream_st *stream)
     taut__engine_hold(&comm->ctx.engine);
     taut_status s = taut__captured_launched(&l->reduction, l->graph, stream);
     taut__engine_release(&comm->ctx.engine);
-    if (s != TAUT_OK) return taut__engine_fail(&comm->ctx.engine, s, taut_last_error());
+    TAUT_TRY(taut__engine_tell(&comm->ctx.engine, s));
     taut__layer_starts(l);
     taut__engine_start(&comm->ctx.engine, &l->reduction.job, false);
     return TAUT_OK;

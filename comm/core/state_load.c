@@ -245,7 +245,7 @@ static taut_status adopt_specs(blob *b)
         follow_sharded(l, &b->layer[i]);
         if (b->layer[i].layer && l->automatic) s = taut__layer_adopt(l, &b->layer[i].spec);
         else if (b->layer[i].agreement_n) s = taut__layer_prepare(l);
-        if (s != TAUT_OK) return taut__engine_fail(&b->comm->ctx.engine, s, taut_last_error());
+        TAUT_TRY(taut__engine_tell(&b->comm->ctx.engine, s));
     }
     return TAUT_OK;
 }
@@ -327,7 +327,7 @@ static taut_status apply(blob *b)
     taut__planned_before(comm);
     taut_status s = comm->hooks->load(comm->autom, b->plan, b->plan_n);
     if (s == TAUT_OK) s = taut__planned_apply(comm);
-    return s == TAUT_OK ? s : taut__engine_fail(&comm->ctx.engine, s, taut_last_error()); /* as above */
+    return taut__engine_tell(&comm->ctx.engine, s); /* as above */
 }
 
 /* ---- sets of blobs ---- */

@@ -73,4 +73,10 @@ taut_status taut__engine_fail(taut__engine *e, taut_status s, const char *text);
 #define taut__engine_fail(e, s, text) ((void)(taut__engine_fail)(e, s, text), (s))
 #endif
 
+/* Where s is a failure, all ranks are told, with taut_last_error(). Returns s. */
+static inline taut_status taut__engine_tell(taut__engine *e, taut_status s)
+{
+    return s == TAUT_OK ? s : taut__engine_fail(e, s, taut_last_error());
+}
+
 #endif
