@@ -72,6 +72,12 @@ static int blocking(taut__channel *c, taut__entry *e)
     return rc;
 }
 
+static taut__entry entry_of(taut__call_kind kind, const void *in, void *out, int count, MPI_Datatype type, MPI_Op op)
+{
+    return (taut__entry){
+        .kind = kind, .in = in, .out = out, .count = count, .type = type, .op = op, .data = true};
+}
+
 static int allreduce(const void *in, void *out, int count, MPI_Datatype type, MPI_Op op, MPI_Comm comm)
 {
     if (same.left && comm == same.comm && count == same.count && type == same.type && op == same.op && !same.inside) {
@@ -83,36 +89,25 @@ static int allreduce(const void *in, void *out, int count, MPI_Datatype type, MP
     }
     taut__channel *c = channel_for(comm);
     if (!c) return taut__real_mpi.Allreduce(in, out, count, type, op, comm);
-    return blocking(
-        c,
-        &(taut__entry){
-            .kind = TAUT_KIND_ALLREDUCE, .in = in, .out = out, .count = count, .type = type, .op = op, .data = true});
+    taut__entry e = entry_of(TAUT_KIND_ALLREDUCE, in, out, count, type, op);
+    return blocking(c, &e);
 }
 
 static int reduce_scatter(const void *in, void *out, const int *counts, MPI_Datatype type, MPI_Op op, MPI_Comm comm)
 {
     taut__channel *c = counts ? channel_for(comm) : NULL;
     if (!c) return taut__real_mpi.Reduce_scatter(in, out, counts, type, op, comm);
-    return blocking(c, &(taut__entry){.kind = TAUT_KIND_REDUCE_SCATTER,
-                                      .in = in,
-                                      .out = out,
-                                      .counts = counts,
-                                      .type = type,
-                                      .op = op,
-                                      .data = true});
+    taut__entry e = entry_of(TAUT_KIND_REDUCE_SCATTER, in, out, 0, type, op);
+    e.counts = counts;
+    return blocking(c, &e);
 }
 
 static int reduce_scatter_block(const void *in, void *out, int count, MPI_Datatype type, MPI_Op op, MPI_Comm comm)
 {
     taut__channel *c = channel_for(comm);
     if (!c) return taut__real_mpi.Reduce_scatter_block(in, out, count, type, op, comm);
-    return blocking(c, &(taut__entry){.kind = TAUT_KIND_REDUCE_SCATTER,
-                                      .in = in,
-                                      .out = out,
-                                      .count = count,
-                                      .type = type,
-                                      .op = op,
-                                      .data = true});
+    taut__entry e = entry_of(TAUT_KIND_REDUCE_SCATTER, in, out, count, type, op);
+    return blocking(c, &e);
 }
 
 static int allgather(const void *in, int send_count, MPI_Datatype send_type, void *out, int count, MPI_Datatype type,
@@ -120,15 +115,9 @@ static int allgather(const void *in, int send_count, MPI_Datatype send_type, voi
 {
     taut__channel *c = channel_for(comm);
     if (!c || !c->scatters) return taut__real_mpi.Allgather(in, send_count, send_type, out, count, type, comm);
-    return blocking(c, &(taut__entry){.kind = TAUT_KIND_ALLGATHER,
-                                      .in = in,
-                                      .send_count = send_count,
-                                      .send_type = send_type,
-                                      .out = out,
-                                      .count = count,
-                                      .type = type,
-                                      .op = MPI_OP_NULL,
-                                      .data = true});
+    taut__entry e = entry_of(TAUT_KIND_ALLGATHER, in, out, count, type, MPI_OP_NULL);
+    e.send_count = send_count, e.send_type = send_type;
+    return blocking(c, &e);
 }
 
 static int bcast(void *buf, int count, MPI_Datatype type, int root, MPI_Comm comm)
@@ -148,9 +137,8 @@ static int allreduce_init(const void *in, void *out, int count, MPI_Datatype typ
     if (!taut__preload.threads) taut__preload.unserved++;
     if (!c) return taut__real_mpi.Allreduce_init(in, out, count, type, op, comm, info, request);
     inside++;
-    taut__entry e = {
-        .kind = TAUT_KIND_PERSISTENT, .in = in, .out = out, .count = count, .type = type, .op = op, .data = true};
-    int rc = taut__allreduce_init(c, &e, comm, info, request);
+    taut__entry e = entry_of(TAUT_KIND_PERSISTENT, in, out, count, type, op);
+    int         rc = taut__allreduce_init(c, &e, comm, info, request);
     inside--;
     return rc;
 }
@@ -376,38 +364,18 @@ __attribute__((constructor)) static void refuse_to_be_preloaded(void)
 TAUT_API int taut_preload_backend(const taut__function real[TAUT_CALLS], taut__function wrap[TAUT_CALLS]);
 int          taut_preload_backend(const taut__function real[TAUT_CALLS], taut__function wrap[TAUT_CALLS])
 {
-    static const taut__function mine[TAUT_CALLS] = {
-        [TAUT_CALL_Init] = (taut__function)init,
-        [TAUT_CALL_Init_thread] = (taut__function)init_thread,
-        [TAUT_CALL_Finalize] = (taut__function)finalize,
-        [TAUT_CALL_Abort] = (taut__function)abort_job,
-        [TAUT_CALL_Allreduce] = (taut__function)allreduce,
-        [TAUT_CALL_Iallreduce] = (taut__function)iallreduce,
-        [TAUT_CALL_Reduce_scatter] = (taut__function)reduce_scatter,
-        [TAUT_CALL_Reduce_scatter_block] = (taut__function)reduce_scatter_block,
-        [TAUT_CALL_Allgather] = (taut__function)allgather,
-        [TAUT_CALL_Bcast] = (taut__function)bcast,
-        [TAUT_CALL_Wait] = (taut__function)taut__wait,
-        [TAUT_CALL_Waitall] = (taut__function)taut__waitall,
-        [TAUT_CALL_Waitany] = (taut__function)taut__waitany,
-        [TAUT_CALL_Waitsome] = (taut__function)taut__waitsome,
-        [TAUT_CALL_Start] = (taut__function)taut__start,
-        [TAUT_CALL_Startall] = (taut__function)taut__startall,
-        [TAUT_CALL_Request_free] = (taut__function)taut__request_free,
-        [TAUT_CALL_Allreduce_init] = (taut__function)allreduce_init,
-        [TAUT_CALL_Allreduce_c] = (taut__function)allreduce_c,
-        [TAUT_CALL_Iallreduce_c] = (taut__function)iallreduce_c,
-        [TAUT_CALL_Reduce_scatter_c] = (taut__function)reduce_scatter_c,
-        [TAUT_CALL_Reduce_scatter_block_c] = (taut__function)reduce_scatter_block_c,
-        [TAUT_CALL_Allgather_c] = (taut__function)allgather_c,
-        [TAUT_CALL_Bcast_c] = (taut__function)bcast_c,
-        [TAUT_CALL_Allreduce_init_c] = (taut__function)allreduce_init_c,
-    };
+    static const taut__real mine = {
+        init,           init_thread,   finalize,          abort_job,     allreduce,        iallreduce,
+        reduce_scatter, reduce_scatter_block, allgather, bcast, taut__wait, taut__waitall, taut__waitany, taut__waitsome, taut__start,
+        taut__startall, taut__request_free, allreduce_init, allreduce_c, iallreduce_c, reduce_scatter_c, reduce_scatter_block_c,
+        allgather_c, bcast_c, allreduce_init_c};
+    taut__function own[TAUT_CALLS];
+    memcpy(own, &mine, sizeof own);
     memcpy(&taut__real_mpi, real, sizeof taut__real_mpi);
     for (int i = 0; i < TAUT_CALLS; i++) {
         bool ours = real[i] ||
                     (i >= TAUT_CALL_Allreduce_c && (i != TAUT_CALL_Allreduce_init_c || real[TAUT_CALL_Allreduce_init]));
-        wrap[i] = ours ? mine[i] : NULL;
+        wrap[i] = ours ? own[i] : NULL;
     }
     return 0;
 }
