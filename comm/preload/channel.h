@@ -179,7 +179,9 @@ int         taut__timed_plain(taut__channel *c, const taut__entry *e, taut__site
 bool        taut__votes_at(const taut__channel *c, uint64_t event);
 const void *taut__input_of(const taut__entry *e);
 int         taut__fail_as_mpi(taut__channel *c, const taut__site *s, taut_status status);
-void        taut__note_codec(taut__site *s, const taut_layer *layer, uint64_t sent, uint64_t dense);
+/* A coded call is over. sent, dense: bytes of the layer before it */
+void        taut__note_coded(taut__channel *c, const taut__entry *e, taut__site *s, const taut_layer *layer, uint64_t sent,
+                             uint64_t dense, double took);
 taut_status taut__reduce_into(taut__channel *c, const taut__entry *e, taut_layer *layer, void *to);
 taut_status taut__end_step(taut__channel *c, int course);
 
@@ -192,7 +194,7 @@ float *taut__own_sample(const taut__channel *c, const taut__entry *e,
                         const taut__site *s); /* NULL: this call is not looked at; to be freed */
 void   taut__look_at(taut__channel *c, const taut__entry *e, taut__site *s, float *own,
                      double took); /* a plain call is over; frees own */
-void   taut__note_scattered(taut__channel *c, const taut__entry *e, taut__site *s); /* a reduce-scatter is over */
+void   taut__note_output(taut__channel *c, const taut__entry *e, taut__site *s); /* a plain call, or a blocking one, is over */
 bool   taut__gathers_scattered(taut__channel     *c,
                                const taut__entry *e); /* an allgather of a multiple of the latest sum of that size */
 void   taut__note_norm(taut__channel *c, const taut__entry *e, taut__site *s);

@@ -1,7 +1,6 @@
 /* waits_mpi.c : how long the program waits for requests that it got from here. What a non-blocking call costs it is that, not what
  * passes between call and completion. While no such request is under way a wait costs one look at a counter more. */
 #include "channel.h"
-#include <stdlib.h>
 
 typedef struct expected {
     MPI_Request    request;
@@ -31,10 +30,7 @@ void taut__waits_expect(taut__channel *c, uint64_t event, MPI_Request request)
     if (c->under_way++ == 0) c->busy_since = taut__now();
     pthread_mutex_unlock(&c->lock);
     pthread_mutex_lock(&lock);
-    if (count == room) {
-        expected *more = realloc(list, (2 * room + 16) * sizeof *list);
-        if (more) list = more, room = 2 * room + 16;
-    }
+    if (count == room && taut__grow(&list, count, 2 * room + 16, sizeof *list)) room = 2 * room + 16;
     if (count < room) list[count++] = (expected){request, c, event}; /* else its wait is not timed */
     pthread_mutex_unlock(&lock);
 }
