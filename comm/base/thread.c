@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <time.h>
 
 static _Atomic int fail_after = -1;
 
@@ -26,6 +27,25 @@ taut_status taut__thread_start(pthread_t *thread, void *(*body)(void *), void *a
     bool fails = atomic_load(&fail_after) >= 0 && atomic_fetch_sub(&fail_after, 1) == 0;
     int  why = fails ? EAGAIN : create_deaf(thread, body, arg);
     return why == 0 ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "cannot start %s: %s", what, strerror(why));
+}
+
+void taut__thread_stop(pthread_t thread, bool running, pthread_mutex_t *lock, pthread_cond_t *wake, bool *quit)
+{
+    pthread_mutex_lock(lock);
+    *quit = true;
+    pthread_cond_broadcast(wake);
+    pthread_mutex_unlock(lock);
+    if (running) pthread_join(thread, NULL);
+}
+
+bool taut__wait_ns(pthread_cond_t *wake, pthread_mutex_t *lock, int64_t ns)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    ns += until.tv_nsec;
+    until.tv_sec += ns / 1000000000;
+    until.tv_nsec = ns % 1000000000;
+    return pthread_cond_timedwait(wake, lock, &until) == 0;
 }
 
 void taut__thread_fail_after(int n) { atomic_store(&fail_after, n); }

@@ -249,11 +249,7 @@ taut_status taut__engine_thread(taut__engine *e)
 void taut__engine_destroy(taut__engine *e)
 {
     if (!e->t) return;
-    pthread_mutex_lock(&e->inbox_lock);
-    e->quit = true;
-    pthread_cond_signal(&e->wake);
-    pthread_mutex_unlock(&e->inbox_lock);
-    if (e->threaded) pthread_join(e->thread, NULL);
+    taut__thread_stop(e->thread, e->threaded, &e->inbox_lock, &e->wake, &e->quit);
     take_inbox(e);
     stop_jobs(e);
     pthread_mutex_destroy(&e->lock);

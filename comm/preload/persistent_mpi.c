@@ -144,11 +144,7 @@ int taut__startall(int n, MPI_Request *r)
 /* What was started is finished first. */
 static void discard(persistent *p)
 {
-    pthread_mutex_lock(&p->lock);
-    p->stop = true;
-    pthread_cond_signal(&p->changed);
-    pthread_mutex_unlock(&p->lock);
-    pthread_join(p->thread, NULL);
+    taut__thread_stop(p->thread, true, &p->lock, &p->changed, &p->stop);
     if (p->entry.plain != MPI_REQUEST_NULL) PMPI_Request_free(&p->entry.plain);
     taut__channel_release(p->channel);
     pthread_mutex_destroy(&p->lock), pthread_cond_destroy(&p->changed);

@@ -163,12 +163,8 @@ void taut__flight_plain(taut__channel *c, taut__entry *e, taut__site *s)
 
 static void wait_for_entry(taut__channel *c) /* or until it is time to look for others' questions; under the lock */
 {
-    enum { LOOK_NS = 100000000, SECOND_NS = 1000000000 };
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += LOOK_NS;
-    if (until.tv_nsec >= SECOND_NS) until.tv_sec++, until.tv_nsec -= SECOND_NS;
-    if (pthread_cond_timedwait(&c->changed, &c->lock, &until) == 0) return;
+    enum { LOOK_NS = 100000000 };
+    if (taut__wait_ns(&c->changed, &c->lock, LOOK_NS)) return;
     pthread_mutex_unlock(&c->lock);
     taut__strays_look(c);
     pthread_mutex_lock(&c->lock);
@@ -220,10 +216,6 @@ int taut__worker_start(taut__channel *c)
 void taut__worker_stop(taut__channel *c)
 {
     if (!c->threaded) return;
-    pthread_mutex_lock(&c->lock);
-    c->stop = true;
-    pthread_cond_broadcast(&c->changed);
-    pthread_mutex_unlock(&c->lock);
-    pthread_join(c->worker, NULL);
+    taut__thread_stop(c->worker, true, &c->lock, &c->changed, &c->stop);
     c->threaded = false;
 }
