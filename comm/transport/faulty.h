@@ -32,7 +32,4 @@ bool        taut__faults_any(const taut__faults *f);
 /* Takes *t and puts the wrapper there; after a failure *t is as it was. */
 taut_status taut__faulty_create(const taut__faults *f, taut__transport **t);
 
-/* How many messages of this rank met this fault so far. */
-uint64_t taut__faulty_count(const taut__transport *t, taut__fault kind);
-
 #endif

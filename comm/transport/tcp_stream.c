@@ -61,8 +61,6 @@ static taut__request *take_id(taut__tcp_list *l, uint32_t id)
     return NULL;
 }
 
-static void finish(taut__request *r) { atomic_store_explicit(&r->done, true, memory_order_release); }
-
 static uint32_t check_of(const taut__tcp_stream *s, const taut__tcp_header *h, uint32_t count)
 {
     taut__tcp_header x = *h;
@@ -121,7 +119,7 @@ static void end_item(taut__tcp_stream *s)
     } else if (r && r->phase == GRANT) {
         append(&s->granted, r);
     } else if (r) {
-        finish(r);
+        taut__request_end(r);
     }
 }
 
@@ -251,7 +249,7 @@ static void deliver(taut__tcp_stream *s, taut__tcp_early *e, taut__request *r)
     r->got = e->bytes;
     memcpy(r->buf, e->data, taut__min(e->bytes, r->bytes));
     early_give(s, e);
-    finish(r);
+    taut__request_end(r);
 }
 
 static void grant(taut__tcp_stream *s, taut__request *r, uint32_t id, size_t bytes)
@@ -344,7 +342,7 @@ static void close_message(taut__tcp_stream *s)
         s->left |= s->heard.status == TAUT_OK && s->heard.word == TAUT_WORD_LEAVES;
         s->failed |= s->heard.status != TAUT_OK;
     }
-    if (s->into) finish(s->into);
+    if (s->into) taut__request_end(s->into);
     s->into = NULL, s->into_early = NULL;
     if (!e) return;
     e->complete = true;
@@ -459,7 +457,7 @@ void taut__tcp_stream_cancel(taut__tcp_stream *s, taut__request *r)
     if (s->current == r) s->current = NULL, s->body = NULL;
     if (!remove_from(&s->out, r) && !remove_from(&s->waiting, r) && !remove_from(&s->posted, r))
         remove_from(&s->granted, r);
-    finish(r);
+    taut__request_end(r);
 }
 
 void taut__tcp_stream_init(taut__tcp_stream *s, int fd, int peer, uint64_t job)

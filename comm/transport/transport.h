@@ -110,6 +110,20 @@ static inline bool taut__all_done(const taut__request *r, size_t n)
 }
 void taut__requests_init(taut__request *r, size_t n); /* done, nothing under way */
 
+/* For implementations: r is under way from now on. */
+static inline void taut__request_begin(taut__request *r, bool send, int peer, int tag, const void *buf, size_t bytes)
+{
+    atomic_store_explicit(&r->done, false, memory_order_relaxed);
+    r->send = send;
+    r->peer = peer, r->tag = tag;
+    r->buf = (void *)(uintptr_t)buf, r->bytes = bytes;
+    r->got = 0;
+    r->phase = 0, r->id = 0;
+}
+static inline void taut__request_end(taut__request *r) { atomic_store_explicit(&r->done, true, memory_order_release); }
+/* Where requests are links of lists there is nothing to reserve. */
+taut_status taut__reserves_nothing(taut__transport *t, size_t requests);
+
 /* ranks transports that share memory; fake_hosts > 0: pretend that so many consecutive ranks share a host */
 taut_status taut__threads_create(int ranks, int fake_hosts, taut__transport **t);
 /* fake_hosts as above; mpi points to an MPI_Comm. Collective; all ranks return the same status. */

@@ -61,13 +61,7 @@ static taut_status start(taut__mpi *m, taut__request *r, bool send, int peer, in
                   : MPI_Irecv(buf, count, p->type, peer, tag, m->comm, &m->request[m->n]);
     taut__mpi_out(m);
     if (rc != MPI_SUCCESS) return taut__mpi_call_failed(m, m->comm, rc, send ? "send" : "receive");
-    r->send = send;
-    r->peer = peer;
-    r->tag = tag;
-    r->buf = buf;
-    r->bytes = bytes;
-    r->got = 0;
-    atomic_store_explicit(&r->done, false, memory_order_relaxed);
+    taut__request_begin(r, send, peer, tag, buf, bytes);
     p->request = r;
     m->n++;
     return TAUT_OK;
@@ -94,7 +88,7 @@ static void finish(taut__mpi_pending *p, const MPI_Status *s)
     if (!p->request->send) MPI_Get_elements_x(s, p->type, &got);
     release_type(p);
     p->request->got = (size_t)got;
-    atomic_store_explicit(&p->request->done, true, memory_order_release);
+    taut__request_end(p->request);
 }
 
 /* Finished requests are MPI_REQUEST_NULL; keep the others dense, in order. */
@@ -187,7 +181,7 @@ static void mpi_cancel(taut__transport *t, taut__request *r)
         compact(m);
         break;
     }
-    atomic_store_explicit(&r->done, true, memory_order_release);
+    taut__request_end(r);
 }
 
 static taut_status mpi_reserve(taut__transport *t, size_t requests)

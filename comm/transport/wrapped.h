@@ -16,7 +16,4 @@ static inline taut__transport *taut__inner(const taut__transport *t) { return ((
  * to the wrapper, whose destroy() ends both. */
 void taut__wrap(taut__wrapped *w, taut__transport *inner, const char *name);
 
-/* A request that a wrapper answers itself, at once. */
-void taut__request_sent(taut__request *r, int peer, int tag, const void *buf, size_t bytes);
-
 #endif
