@@ -61,13 +61,19 @@ void taut__pipeline_cancel(taut__reduction *red)
     }
 }
 
-int taut__pipeline_waiting(const taut__reduction *red, size_t i)
+int taut__pipeline_waiting(const taut__reduction *red, size_t from, size_t to)
 {
-    for (size_t k = 0; k < taut__pipeline_of(red)->slots; k++) {
-        const taut__request *r = *requests_of(taut__pipeline_slot(red, k));
-        if (r && !taut__done(&r[i])) return r[i].peer;
-    }
+    for (size_t i = from; i < to; i++)
+        for (size_t k = 0; k < taut__pipeline_of(red)->slots; k++) {
+            const taut__request *r = *requests_of(taut__pipeline_slot(red, k));
+            if (r && !taut__done(&r[i])) return r[i].peer;
+        }
     return -1;
+}
+
+const char *taut__pipeline_cannot(const taut_spec *spec)
+{
+    return taut__spec_caps(spec) & TAUT_CAP_SLICEABLE ? NULL : "codes whole tensors only";
 }
 
 /* ---- pieces ---- */

@@ -63,8 +63,9 @@ bool        taut__pipeline_room(const taut__reduction *red); /* for one more pie
 void        taut__pipeline_add(taut__reduction *red, taut__piece p);
 taut_status taut__pipeline_advance(taut__reduction *red, bool *moved, bool *over); /* an algorithm's advance */
 void        taut__pipeline_cancel(taut__reduction *red);
-int         taut__pipeline_waiting(const taut__reduction *red,
-                                   size_t                 i); /* whose message request i of some slot waits for; -1: none */
+/* Whose message the first of the requests from..to-1 waits for, of any slot; -1: none. */
+int         taut__pipeline_waiting(const taut__reduction *red, size_t from, size_t to);
+const char *taut__pipeline_cannot(const taut_spec *spec); /* an algorithm's cannot: it cuts tensors into slices */
 
 /* A frame that holds n elements leaves, and is counted. q: of the group. */
 taut_status taut__frame_send(taut__reduction *red, taut__request *r, int q, int tag, const uint8_t *frame, size_t bytes,

@@ -281,15 +281,10 @@ static int ring_waiting_for(const taut__reduction *red, int *hops)
     return taut__member(red->g, taut__mod(red->g->rank - 1, red->g->size));
 }
 
-static const char *ring_cannot(const taut_spec *spec)
-{
-    return taut__spec_caps(spec) & TAUT_CAP_SLICEABLE ? NULL : "codes whole tensors only";
-}
-
 const taut__algorithm taut__ring = {
     .name = "ring",
     .help = "partial sums to the next neighbour: 2(p-1) steps, 2(p-1)/p of the encoded bytes per rank",
-    .cannot = ring_cannot,
+    .cannot = taut__pipeline_cannot,
     .prepare = ring_prepare,
     .begin = ring_begin,
     .advance = taut__pipeline_advance,
