@@ -113,14 +113,21 @@ taut_status taut__exchange_begin(taut__reduction *red)
 
 /* ---- stages ---- */
 
+/* For slots that travel as far as turn.mine says. */
+static void use_memory(taut__reduction *red, void *memory)
+{
+    taut__exchange *e = taut__exchange_of(red);
+    lay_out(red, memory);
+    for (int i = 0; i < 2; i++) e->to[i] = taut__min(e->turn.mine.size[i], e->stride[i]);
+}
+
 static taut_status take_memory(taut__reduction *red)
 {
     taut__exchange *e = taut__exchange_of(red);
     void           *memory = NULL;
     TAUT_TRY(taut__lane_borrow(red->lane, lay_out(red, NULL), &memory));
     if (!memory) return TAUT_OK;
-    lay_out(red, memory);
-    for (int i = 0; i < 2; i++) e->to[i] = taut__min(e->turn.mine.size[i], e->stride[i]);
+    use_memory(red, memory);
     e->sent_s = taut__now();
     return red->lane->space->fill(red->lane->place, e->ledger, 0, e->ledger_bytes);
 }
@@ -378,23 +385,18 @@ void taut__exchange_cancel(taut__reduction *red)
 
 size_t taut__exchange_bytes(taut__reduction *red) { return lay_out(red, NULL); }
 
-static taut_status enqueue_stage(taut__reduction *red, size_t stage)
-{
-    taut__data *d = red->g->data;
-    bool        ready = false;
-    while (!ready) TAUT_TRY(d->ops->ready(d, &ready)); /* one that does not block takes a group a little later */
-    uint64_t before = d->sent;
-    TAUT_TRY(taut__exchange_of(red)->way->enqueue(red, stage));
-    red->record.bytes_sent += d->sent - before;
-    return TAUT_OK;
-}
-
+/* What waits is the data half alone: one that does not block takes a group a little later. */
 static taut_status enqueue_all(taut__reduction *red)
 {
     taut__exchange    *e = taut__exchange_of(red);
     const taut__space *space = red->lane->space;
+    size_t             agreeing = e->agreeing ? taut__agree_there_stages(red) : 0;
     TAUT_TRY(space->fill(red->lane->place, e->ledger, 0, e->ledger_bytes));
-    for (size_t k = 0; k < e->way->stages(red); k++) TAUT_TRY(enqueue_stage(red, k));
+    for (bool more = true; more;) {
+        for (bool ready = false; !ready;) TAUT_TRY(red->g->data->ops->ready(red->g->data, &ready));
+        more = e->agreed < agreeing || e->stage < e->way->stages(red);
+        if (more) TAUT_TRY(enqueue_next(red, agreeing));
+    }
     return space->copy(red->lane->place, e->here_ledger, e->ledger, e->ledger_bytes);
 }
 
@@ -402,21 +404,12 @@ static taut_status enqueue_all(taut__reduction *red)
 
 taut_status taut__exchange_capture(taut__reduction *red, void *memory)
 {
-    taut__exchange    *e = taut__exchange_of(red);
-    const taut__space *space = red->lane->space;
-    TAUT_TRY(taut__space_use(space, red->lane->place));
+    taut__exchange *e = taut__exchange_of(red);
+    TAUT_TRY(taut__space_use(red->lane->space, red->lane->place));
     TAUT_TRY(taut__exchange_begin(red));
     e->in_graph = true;
-    lay_out(red, memory);
-    for (int i = 0; i < 2; i++) e->to[i] = taut__min(e->turn.mine.size[i], e->stride[i]);
-    TAUT_TRY(space->fill(red->lane->place, e->ledger, 0, e->ledger_bytes));
-    size_t agreeing = e->agreeing ? taut__agree_there_stages(red) : 0;
-    bool   ready = false;
-    while (e->agreed < agreeing || e->stage < e->way->stages(red)) {
-        TAUT_TRY(enqueue_next(red, agreeing));
-        for (ready = false; !ready;) TAUT_TRY(red->g->data->ops->ready(red->g->data, &ready));
-    }
-    TAUT_TRY(space->copy(red->lane->place, e->here_ledger, e->ledger, e->ledger_bytes));
+    use_memory(red, memory);
+    TAUT_TRY(enqueue_all(red));
     return e->agreed ? taut__agree_there_end(red) : TAUT_OK;
 }
 
@@ -425,8 +418,7 @@ taut_status taut__exchange_replayed(taut__reduction *red, void *memory, taut_pla
     taut__exchange *e = taut__exchange_of(red);
     TAUT_TRY(taut__space_use(red->lane->space, place));
     TAUT_TRY(taut__exchange_begin(red));
-    lay_out(red, memory);
-    for (int i = 0; i < 2; i++) e->to[i] = taut__min(e->turn.mine.size[i], e->stride[i]);
+    use_memory(red, memory);
     e->agreed = e->agreeing ? taut__agree_there_stages(red) : 0;
     e->stage = e->way->stages(red);
     e->sent_s = taut__now();
