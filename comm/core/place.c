@@ -57,8 +57,8 @@ static taut_status move_feedback(taut_layer *l, const taut__lane *lane)
     taut_feedback *from = l->operand.feedback, *to = NULL;
     if (!from) return TAUT_OK;
     TAUT_TRY(taut__feedback_create_in(lane->place, from->n, from->momentum, &to));
-    taut_status s = taut__lane_store(lane, to->r, from->r, from->n * sizeof *from->r);
-    if (s == TAUT_OK && from->u) s = taut__lane_store(lane, to->u, from->u, from->n * sizeof *from->u);
+    taut_status s = taut__lane_copy(lane, to->r, from->r, from->n * sizeof *from->r);
+    if (s == TAUT_OK && from->u) s = taut__lane_copy(lane, to->u, from->u, from->n * sizeof *from->u);
     l->operand.feedback = s == TAUT_OK ? to : from;
     taut__feedback_destroy(s == TAUT_OK ? from : to);
     return s;
@@ -131,7 +131,7 @@ static taut_status bring_scale(taut_layer *l)
     if (!l->scale_due) return TAUT_OK;
     if (taut__scale_there(l)) return lend_scale(l), TAUT_OK;
     if (t->scale_n) TAUT_TRY(lane->space->alloc(lane->place, t->scale_n * sizeof *t->scale, &scale));
-    taut_status s = scale ? taut__lane_store(lane, scale, t->scale, t->scale_n * sizeof *t->scale) : TAUT_OK;
+    taut_status s = scale ? taut__lane_copy(lane, scale, t->scale, t->scale_n * sizeof *t->scale) : TAUT_OK;
     if (s != TAUT_OK) lane->space->release(lane->place, scale);
     if (s != TAUT_OK) return s;
     release_scale(l);

@@ -257,7 +257,7 @@ static taut_status add_saved(const taut__lane *lane, float *x, const uint8_t *sa
     bool   home = taut__lane_on_host(lane);
     float *here = home ? x : taut__alloc(n, sizeof *here);
     if (!here) return taut__fail(TAUT_E_NOMEM, "taut_state_load: out of memory for %zu elements", n);
-    taut_status s = home ? TAUT_OK : taut__lane_fetch(lane, here, x, n * sizeof *x);
+    taut_status s = home ? TAUT_OK : taut__lane_copy(lane, here, x, n * sizeof *x);
     for (size_t i = 0; i < n && s == TAUT_OK; i++) {
         float v;
         memcpy(&v, saved + i * sizeof v, sizeof v);
@@ -265,7 +265,7 @@ static taut_status add_saved(const taut__lane *lane, float *x, const uint8_t *sa
         if (!isfinite(here[i])) here[i] = 0;
     }
     if (home) return s;
-    if (s == TAUT_OK) s = taut__lane_store(lane, x, here, n * sizeof *x);
+    if (s == TAUT_OK) s = taut__lane_copy(lane, x, here, n * sizeof *x);
     taut__free(here);
     return s;
 }

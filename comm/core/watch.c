@@ -24,7 +24,7 @@ static void input(taut__reduction *red, taut__range r, const float *x)
     const float *here = x;
     if (!taut__layer_at_home(l)) {
         here = red->lane->fetched; /* slices are no longer than that */
-        taut_status s = taut__lane_fetch(red->lane, red->lane->fetched, x, r.n * sizeof *x);
+        taut_status s = taut__lane_copy(red->lane, red->lane->fetched, x, r.n * sizeof *x);
         taut__lane_note(red->lane, s);
         if (s != TAUT_OK) return;
     }

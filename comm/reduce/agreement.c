@@ -71,7 +71,7 @@ static taut_status collect(taut__reduction *red, const taut_call *c, const float
     p.stats = a->there->stats;
     TAUT_TRY(red->lane->space->put(red->lane->place, p.stats, a->stats, sizeof a->stats));
     TAUT_TRY(taut__placed_do(red, TAUT_OP_COLLECT_STATS, &p, NULL));
-    return taut__lane_fetch(red->lane, a->stats, p.stats, sizeof a->stats);
+    return taut__lane_copy(red->lane, a->stats, p.stats, sizeof a->stats);
 }
 
 /* Of statistics alone: the tensor, which may lie elsewhere, is not looked at. */
