@@ -73,9 +73,16 @@ int taut__snprintf(char *dst, size_t cap, const char *fmt, ...)
 }
 
 /* ---- errors ---- */
-static _Thread_local char last_error[1024];
+static _Thread_local char last_error[sizeof(taut__kept)];
 
 const char *taut_last_error(void) { return last_error; }
+
+taut__kept taut__keep_error(void)
+{
+    taut__kept k;
+    memcpy(k.text, last_error, sizeof k.text);
+    return k;
+}
 
 taut_status(taut__fail)(taut_status s, const char *fmt, ...)
 {

@@ -32,6 +32,12 @@ taut_status taut__fail(taut_status s, const char *fmt, ...) __attribute__((forma
     } while (0)
 taut_status taut__failed_at(taut_status s, const char *file, int line); /* logs at trace level, returns s */
 
+/* taut_last_error(), kept over calls that may say something else: taut__fail(s, "%s", kept.text). */
+typedef struct taut__kept {
+    char text[1024];
+} taut__kept;
+taut__kept taut__keep_error(void);
+
 /* ---- Log ----  stderr, one write per line. TAUT_LOG=error|warn|info|debug|trace (default warn),
  * TAUT_LOG_SUBSYS=comm,sched,... (default all); both read once. */
 typedef enum taut__log_level {

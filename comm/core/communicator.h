@@ -175,7 +175,8 @@ void taut__layer_drop_codec(taut_layer *layer); /* and all that it has */
 taut_status taut__layer_runs(const taut_layer *layer, const taut_spec *wire,
                              taut_space space);            /* TAUT_E_UNSUPPORTED: its codec does not, there */
 float       taut__layer_momentum(const taut_layer *layer); /* of its feedback; 0: none */
-taut_status taut__layer_axes(taut_layer *layer);    /* its basis, if its codec is coded in one; with the engine held */
+taut_status taut__layer_axes(taut_layer *layer);    /* its basis, if its codec is coded in one */
+taut_layer *taut__layer_named(const taut_comm *comm, const char *name); /* NULL: there is none */
 taut_status taut__layer_prepare(taut_layer *layer); /* memory for its spec; does nothing when there is */
 void        taut__layer_destroy(taut_layer *layer);
 /* registration.c. Names that begin like this are the library's own. bundle: registers one, of n float32; it is planned for, carefully. */
@@ -189,6 +190,10 @@ void        taut__layer_count(
 const char *taut__layer_text(const taut_layer *layer, char *dst, size_t cap); /* name, dtype, shape, spec */
 
 /* place.c : where a layer's buffers lie */
+/* TAUT_E_INVALID: not a space, where what, as "scale in ", is in the message. */
+taut_status taut__place_known(const taut_layer *layer, const char *what, taut_place p);
+/* TAUT_E_STATE: what (a buffer) does not lie where it must; why: in the message. */
+taut_status taut__place_same(const taut_layer *layer, const char *what, taut_place p, taut_place as, const char *why);
 taut_status taut__place_usable(const taut_layer *layer, const void *buf,
                                taut_place caller);                  /* a collective may begin there */
 taut_status taut__place_take(taut_layer *layer, taut_place caller); /* it does: this is the layer's place, for good */
@@ -226,6 +231,9 @@ taut_status taut__planned_apply(taut_comm *comm);
 /* agree.c : collective, of a communicator with nothing under way. TAUT_OK on all ranks where `mine` is on all; else who has failed returns that, with
  * the text it had, and the others the failure of the first rank that has, with its rank and its text. */
 taut_status taut__comm_agree(taut_comm *comm, taut_status mine);
+/* A few bytes of one rank, mine there, to all. */
+enum { TAUT_SHARED_MOST = 256 };
+taut_status taut__comm_share(taut_comm *comm, bool mine, char *bytes, size_t n);
 
 /* handshake.c : the registrations of all ranks are the same */
 taut_status taut__handshake_begin(taut_comm *comm); /* begins to compare those that have not been */
@@ -310,8 +318,8 @@ void        taut__sample_reset(taut_layer *layer); /* another codec: what was le
 /* Of a collective: choose the blocks; keep what falls on them: x as it is encoded; what encoding lost, times factor in units of the
  * sum; the result. Slices that do not overlap may come from several threads. */
 bool taut__sample_begin(taut_layer *layer); /* false: none */
-void taut__sample_x(taut_layer *layer, taut__range r, const float *x);
-void taut__sample_lost(taut_layer *layer, taut__range r, const float *lost, float factor);
+void taut__sample_x(taut__reduction *red, taut__range r, const float *x); /* as a watcher's */
+void taut__sample_lost(taut__reduction *red, taut__range r, const float *lost, float factor);
 void taut__sample_result(taut_layer *layer);
 /* Of a step: how many values ride in the exchange; filled in; and taken from the sums, which stay where they are until the measurement.
  * scratch and wide: as many floats as there are halves. */

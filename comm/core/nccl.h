@@ -6,6 +6,7 @@
 #include "../transport/nccl_data.h"
 #include "communicator.h"
 
+taut_status taut__nccl_found(const taut__nccl **n); /* TAUT_E_UNSUPPORTED: there is none that can be used */
 /* Collective. s: what came of making d on this rank, and *d, NULL if it failed; taken over, also on failure. All ranks return TAUT_OK, or none. */
 taut_status taut__comm_take_data(taut_comm *comm, taut__data *d, taut_status s);
 /* Makes a data half of messages of the communicator's own transport, and takes it; direct: that reads and writes memory of the place. */

@@ -38,10 +38,7 @@ static taut_status want_basis(taut_layer *l, size_t directions)
 {
     if (directions == l->directions) return TAUT_OK;
     l->directions = directions;
-    taut__engine_hold(&l->comm->ctx.engine);
-    taut_status s = taut__layer_axes(l);
-    taut__engine_release(&l->comm->ctx.engine);
-    return s;
+    return taut__layer_axes(l);
 }
 
 static taut_status apply(taut_layer *l)

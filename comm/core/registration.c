@@ -29,7 +29,7 @@ static taut_status check_shape(const char *name, int ndim, const size_t *shape, 
     return TAUT_OK;
 }
 
-static taut_layer *find(const taut_comm *comm, const char *name)
+taut_layer *taut__layer_named(const taut_comm *comm, const char *name)
 {
     for (size_t i = 0; i < comm->layers; i++)
         if (strcmp(comm->layer[i]->name, name) == 0) return comm->layer[i];
@@ -158,7 +158,7 @@ taut_status taut_layer_register(taut_comm *comm, const char *name, taut_dtype dt
                           "taut_layer_register: dtype=%d: must be TAUT_F32 (%d), TAUT_F16 (%d) or TAUT_BF16 (%d)",
                           (int)dtype, TAUT_F32, TAUT_F16, TAUT_BF16);
     TAUT_TRY(check_shape(name, ndim, shape, &n));
-    if (find(comm, name)) return taut__fail(TAUT_E_INVALID, "layer '%s': registered already: each name once", name);
+    if (taut__layer_named(comm, name)) return taut__fail(TAUT_E_INVALID, "layer '%s': registered already: each name once", name);
     TAUT_TRY(room_for_layer(comm));
     taut_layer *l = layer_create(comm, name, dtype, ndim, shape, n);
     TAUT_TRY(add_layer(comm, l));
@@ -222,21 +222,13 @@ static taut_status check_basis(const taut_layer *l, const float *m, size_t n)
     return TAUT_OK;
 }
 
-static taut_status hold_axes(taut_layer *l)
-{
-    taut__engine_hold(&l->comm->ctx.engine);
-    taut_status s = taut__layer_axes(l);
-    taut__engine_release(&l->comm->ctx.engine);
-    return s;
-}
-
 taut_status taut_layer_basis(taut_layer *l, const float *m, size_t n)
 {
     if (!l || (n > 0 && !m)) return taut__fail(TAUT_E_INVALID, "taut_layer_basis: layer or m is NULL");
     if (n > 0) TAUT_TRY(taut__host_check(m, "the values of a basis"));
     TAUT_TRY(check_basis(l, m, n));
     l->planned.basis_given = n > 0;
-    TAUT_TRY(hold_axes(l));
+    TAUT_TRY(taut__layer_axes(l));
     taut_axes *a = l->operand.axes;
     if (!a) return TAUT_OK;
     taut__axes_give(a, n > 0);

@@ -190,8 +190,9 @@ static void keep(spots b, taut__range r, const float *from, float factor, float 
 
 static bool at_home(const taut_layer *l) { return taut__lane_on_host(l->reduction.lane); }
 
-void taut__sample_x(taut_layer *l, taut__range r, const float *x)
+void taut__sample_x(taut__reduction *red, taut__range r, const float *x)
 {
+    taut_layer   *l = red->job.layer;
     taut__sample *s = &l->sample;
     if (!at_home(l)) {
         taut__there_keep(l, TAUT_SAMPLED_X, r, x, 1);
@@ -202,8 +203,9 @@ void taut__sample_x(taut_layer *l, taut__range r, const float *x)
     keep((spots){s->wide_at, s->wide_blocks, s->wide_elems}, r, x, 1, s->wide);
 }
 
-void taut__sample_lost(taut_layer *l, taut__range r, const float *lost, float factor)
+void taut__sample_lost(taut__reduction *red, taut__range r, const float *lost, float factor)
 {
+    taut_layer *l = red->job.layer;
     if (at_home(l)) keep(narrow(&l->sample), r, lost, factor, l->sample.lost);
     else taut__there_keep(l, TAUT_SAMPLED_LOST, r, lost, factor);
 }

@@ -49,13 +49,6 @@ static const uint8_t *read_section(taut__reader *r, size_t *n)
     return p;
 }
 
-static taut_layer *find(const taut_comm *comm, const char *name)
-{
-    for (size_t i = 0; i < comm->layers; i++)
-        if (strcmp(comm->layer[i]->name, name) == 0) return comm->layer[i];
-    return NULL;
-}
-
 static taut_status check_spec(saved_layer *s, const char *text)
 {
     const taut__algorithm *via;
@@ -97,7 +90,7 @@ static taut_status read_layer(blob *b, taut__reader *r)
     s.sample = read_section(r, &s.sample_n);
     s.basis = read_section(r, &s.basis_n);
     if (r->bad) return damaged("a layer");
-    s.layer = find(b->comm, name);
+    s.layer = taut__layer_named(b->comm, name);
     bool own =
         strncmp(name, TAUT_OWN_NAMES, sizeof TAUT_OWN_NAMES - 1) == 0; /* where nothing is planned there are none */
     if (!s.layer && own) return TAUT_OK;

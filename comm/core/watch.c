@@ -31,13 +31,6 @@ static void input(taut__reduction *red, taut__range r, const float *x)
     l->comm->hooks->on_input(l->comm->autom, &l->planned, here, r.first, r.n);
 }
 
-static void sample(taut__reduction *red, taut__range r, const float *x) { taut__sample_x(red->job.layer, r, x); }
-
-static void lost(taut__reduction *red, taut__range r, const float *lost, float factor)
-{
-    taut__sample_lost(red->job.layer, r, lost, factor);
-}
-
 static void stored(taut__reduction *red, size_t first, size_t n)
 {
     if (taut__layer_at_home(red->job.layer)) taut__debug_wrote(red->job.layer, first, n);
@@ -60,8 +53,8 @@ const taut__watcher taut__layer_watcher = {
     .begin = begin,
     .form = form,
     .input = input,
-    .sample = sample,
-    .lost = lost,
+    .sample = taut__sample_x,
+    .lost = taut__sample_lost,
     .stored = stored,
     .enqueued = enqueued,
     .complete = complete,
