@@ -204,6 +204,18 @@ void taut__free(void *p)
     free((char *)p - ALIGN);
 }
 
+bool taut__room(void *array, size_t *room, size_t n, size_t size)
+{
+    void *old;
+    if (n <= *room) return true;
+    memcpy(&old, array, sizeof old);
+    taut__free(old);
+    void *fresh = taut__alloc(n, size);
+    memcpy(array, &fresh, sizeof fresh);
+    *room = fresh ? n : 0;
+    return fresh;
+}
+
 bool taut__grow(void *array, size_t used, size_t room, size_t size)
 {
     void *old, *more = taut__alloc(room, size);

@@ -63,6 +63,9 @@ void   taut__free(void *p);
 /* A larger copy of an array of `used` elements in its place, the old one released; false, and nothing is touched, when out of memory. array: points to
  * the pointer. */
 bool   taut__grow(void *array, size_t used, size_t room, size_t size);
+/* Room for n elements at *array (array: as above), where there are *room; what was in it is lost where those are fewer. False: out of memory, and
+ * nothing is there. */
+bool   taut__room(void *array, size_t *room, size_t n, size_t size);
 size_t taut__alloc_count(void);           /* successful allocations since start, all threads */
 size_t taut__alloc_bytes(void);           /* bytes held now */
 void   taut__alloc_fail_after(int64_t n); /* tests: the n-th allocation from now fails, once; -1 = never */

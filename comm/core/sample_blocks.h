@@ -21,10 +21,7 @@ static inline size_t encoders(const taut_layer *l)
 /* 1 / scale^2 of element i. */
 static inline double unit2(const taut_tensor *t, size_t i)
 {
-    double s = t->scale_n == t->elems ? t->scale[i]
-               : t->scale_n > 1       ? t->scale[i / t->cols]
-               : t->scale_n == 1      ? t->scale[0]
-                                      : 1;
+    double s = taut__unit_at(t, i);
     return 1 / (s * s);
 }
 

@@ -111,20 +111,9 @@ taut_status taut__observer_arm_lowrank(taut__observer *o, size_t index)
         TAUT_TRY(taut__basis_prepare(&l->basis, l->rows, l->tensor->cols,
                                      taut__min(RANKS, taut__min(l->rows, l->tensor->cols))));
     TAUT_TRY(taut__sketch_prepare(&l->sketch, l->rows, l->tensor->cols));
-    if (taut__sketch_floats(&l->sketch) > o->sketch_room) {
-        taut__free(o->sketch);
-        o->sketch_room = 0;
-        if (!(o->sketch = taut__alloc(taut__sketch_floats(&l->sketch), sizeof *o->sketch)))
-            return taut__fail(TAUT_E_NOMEM, "auto: out of memory");
-        o->sketch_room = taut__sketch_floats(&l->sketch);
-    }
-    if (elems > o->matrix_elems) {
-        taut__free(o->matrix);
-        o->matrix_elems = 0;
-        if (!(o->matrix = taut__alloc(elems, sizeof *o->matrix)))
-            return taut__fail(TAUT_E_NOMEM, "auto: out of memory");
-        o->matrix_elems = elems;
-    }
+    if (!taut__room(&o->sketch, &o->sketch_room, taut__sketch_floats(&l->sketch), sizeof *o->sketch) ||
+        !taut__room(&o->matrix, &o->matrix_elems, elems, sizeof *o->matrix))
+        return taut__fail(TAUT_E_NOMEM, "auto: out of memory");
     o->matrix_layer = o->sketch_layer = index;
     o->sketched = false;
     return TAUT_OK;
@@ -175,11 +164,6 @@ void taut__observer_feed(taut__observer *o, size_t index, const float *x, size_t
         copy_part(x, first, n, r * l->row_stride * cols, cols, o->matrix + r * cols);
 }
 
-static float scale_at(const taut_tensor *t, size_t i)
-{
-    return t->scale_n == t->elems ? t->scale[i] : t->scale[i / t->cols];
-}
-
 /* What old looks count beside one of these norms, as squared errors: by steps, and where norms have fallen by steps too, since a look
  * from before the fall would outweigh all that came after it. */
 static double old_looks(const double *v, taut_norm2 own)
@@ -202,7 +186,7 @@ static taut_status sample_tensor(taut__observer *o, const taut__observed *l, tau
     if (t->scale_n <= 1) return TAUT_OK;
     if (!o->scale) o->scale = taut__alloc(2 * ABOUT + 2 * BLOCK, sizeof *o->scale);
     if (!o->scale) return taut__fail(TAUT_E_NOMEM, "auto: out of memory");
-    for (size_t i = 0; i < n; i++) o->scale[i] = scale_at(t, (l->start + i / BLOCK * l->stride) * BLOCK + i % BLOCK);
+    for (size_t i = 0; i < n; i++) o->scale[i] = taut__unit_at(t, (l->start + i / BLOCK * l->stride) * BLOCK + i % BLOCK);
     s->scale = o->scale;
     s->scale_n = n;
     return TAUT_OK;
@@ -224,7 +208,7 @@ static taut_status look_specs(taut__observer *o, const taut__observed *l, const 
     for (size_t i = 0; i < l->specs; i++) {
         taut__measured m;
         if (taut__spec_suits(&l->spec[i], t) != TAUT_OK) continue; /* a reference that needs a matrix: see offers */
-        TAUT_TRY(taut__measure_error(&o->bench, &l->spec[i], t, l->x, factor, l->start, &m));
+        TAUT_TRY(taut__measure(&o->bench, &l->spec[i], t, l->x, factor, l->start, false, &m));
         v[V_SPEC + 3 * i] += m.plain;
         v[V_SPEC + 3 * i + 1] += m.weighted;
         v[V_SPEC + 3 * i + 2] += m.bytes;

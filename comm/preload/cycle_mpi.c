@@ -256,15 +256,6 @@ static taut_status open_courses(taut__channel *c)
     return TAUT_OK;
 }
 
-static bool grow(float **x, size_t *n, size_t wanted)
-{
-    if (wanted <= *n) return true;
-    free(*x);
-    *x = malloc(wanted * sizeof **x);
-    *n = *x ? wanted : 0;
-    return *x != NULL;
-}
-
 /* For a copy of the largest site that needs one, and, in dry runs, for what non-blocking calls put in. */
 static bool room_for_copies(taut__channel *c)
 {
@@ -277,7 +268,8 @@ static bool room_for_copies(taut__channel *c)
         if (dry && p->site->kind == TAUT_KIND_IALLREDUCE) p->kept = kept, kept += p->site->count;
         else if (dry || parts) most = taut__max(most, p->site->count);
     }
-    return grow(&c->copy, &c->copy_n, most) && grow(&c->kept, &c->kept_n, kept);
+    return taut__room(&c->copy, &c->copy_n, most, sizeof *c->copy) &&
+           taut__room(&c->kept, &c->kept_n, kept, sizeof *c->kept);
 }
 
 /* ---- cycles ---- */

@@ -78,13 +78,8 @@ static taut_status recv(taut__data *d, int peer, void *buf, size_t bytes) { retu
 
 static taut_status make_stage(messages *m)
 {
-    if (m->staged > m->stage_bytes) {
-        taut__free(m->stage);
-        m->stage_bytes = 0;
-        m->stage = taut__alloc(m->staged, 1);
-        if (!m->stage) return taut__fail(TAUT_E_NOMEM, "data: out of memory for %zu bytes of host memory", m->staged);
-        m->stage_bytes = m->staged;
-    }
+    if (!taut__room(&m->stage, &m->stage_bytes, m->staged, 1))
+        return taut__fail(TAUT_E_NOMEM, "data: out of memory for %zu bytes of host memory", m->staged);
     for (size_t i = 0; i < m->n; i++) m->message[i].stage = m->stage + m->message[i].at;
     return TAUT_OK;
 }
