@@ -47,17 +47,11 @@ static bool remove_from(taut__tcp_list *l, const taut__request *r)
     return false;
 }
 
-static taut__request *take_tag(taut__tcp_list *l, int tag)
+/* The first with this id, or else this tag. */
+static taut__request *take(taut__tcp_list *l, bool by_id, uint32_t value)
 {
     for (taut__request **at = &l->head; *at; at = &(*at)->next)
-        if ((*at)->tag == tag) return unlink_at(l, at);
-    return NULL;
-}
-
-static taut__request *take_id(taut__tcp_list *l, uint32_t id)
-{
-    for (taut__request **at = &l->head; *at; at = &(*at)->next)
-        if ((*at)->id == id) return unlink_at(l, at);
+        if ((by_id ? (*at)->id : (uint32_t)(*at)->tag) == value) return unlink_at(l, at);
     return NULL;
 }
 
@@ -82,12 +76,7 @@ static void begin_request(taut__tcp_stream *s, taut__request *r)
 {
     s->current = r;
     s->body = NULL, s->body_left = 0;
-    switch (r->phase) {
-    case EAGER: put_header(s, EAGER, 0, r->tag, r->bytes); break;
-    case ASK: put_header(s, ASK, r->id, r->tag, r->bytes); break;
-    case GRANT: put_header(s, GRANT, r->id, r->tag, 0); break;
-    default: put_header(s, DATA, r->id, r->tag, r->bytes); break;
-    }
+    put_header(s, r->phase, r->id, r->tag, r->phase == GRANT ? 0 : r->bytes);
     if (r->phase == EAGER || r->phase == DATA) s->body = r->buf, s->body_left = r->bytes;
 }
 
@@ -269,7 +258,7 @@ static void receive_into(taut__tcp_stream *s, taut__request *r)
 
 static taut_status open_eager(taut__tcp_stream *s)
 {
-    taut__request *r = take_tag(&s->posted, s->ih.tag);
+    taut__request *r = take(&s->posted, false, (uint32_t)s->ih.tag);
     if (s->ih.bytes > EAGER_MOST) return damaged(s, "a message that should have asked");
     if (r) {
         r->got = (size_t)s->ih.bytes;
@@ -283,7 +272,7 @@ static taut_status open_eager(taut__tcp_stream *s)
 
 static taut_status open_ask(taut__tcp_stream *s)
 {
-    taut__request   *r = take_tag(&s->posted, s->ih.tag);
+    taut__request   *r = take(&s->posted, false, (uint32_t)s->ih.tag);
     taut__tcp_early *e;
     s->left_in = 0;
     if (!r) return early_add(s, true, &e);
@@ -293,7 +282,7 @@ static taut_status open_ask(taut__tcp_stream *s)
 
 static taut_status open_grant(taut__tcp_stream *s)
 {
-    taut__request *r = take_id(&s->waiting, s->ih.id);
+    taut__request *r = take(&s->waiting, true, s->ih.id);
     s->left_in = 0;
     if (!r) return TAUT_OK; /* given up since */
     r->phase = DATA;
@@ -303,7 +292,7 @@ static taut_status open_grant(taut__tcp_stream *s)
 
 static taut_status open_data(taut__tcp_stream *s)
 {
-    taut__request *r = take_id(&s->granted, s->ih.id);
+    taut__request *r = take(&s->granted, true, s->ih.id);
     if (!r) return TAUT_OK; /* given up since */
     if (r->got != s->ih.bytes) return damaged(s, "another length than it asked for");
     receive_into(s, r);

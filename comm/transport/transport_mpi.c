@@ -186,22 +186,12 @@ static void mpi_cancel(taut__transport *t, taut__request *r)
 
 static taut_status mpi_reserve(taut__transport *t, size_t requests)
 {
-    taut__mpi         *m = self_of(t);
-    size_t             room = m->room + requests;
-    MPI_Request       *request = taut__alloc(room, sizeof *request);
-    MPI_Status        *status = taut__alloc(room, sizeof *status);
-    int               *index = taut__alloc(room, sizeof *index);
-    taut__mpi_pending *owner = taut__alloc(room, sizeof *owner);
-    if (!request || !status || !index || !owner || room > INT32_MAX) {
-        taut__free(request), taut__free(status), taut__free(index), taut__free(owner);
+    taut__mpi *m = self_of(t);
+    size_t     room = m->room + requests;
+    if (room > INT32_MAX || !taut__grow(&m->request, m->n, room, sizeof *m->request) ||
+        !taut__grow(&m->owner, m->n, room, sizeof *m->owner) || !taut__grow(&m->status, 0, room, sizeof *m->status) ||
+        !taut__grow(&m->index, 0, room, sizeof *m->index))
         return taut__fail(TAUT_E_NOMEM, "MPI: out of memory for %zu requests", room);
-    }
-    if (m->n) { /* nothing to move from NULL the first time */
-        memcpy(request, m->request, m->n * sizeof *request);
-        memcpy(owner, m->owner, m->n * sizeof *owner);
-    }
-    taut__free(m->request), taut__free(m->status), taut__free(m->index), taut__free(m->owner);
-    m->request = request, m->status = status, m->index = index, m->owner = owner;
     m->room = room;
     return TAUT_OK;
 }
