@@ -62,7 +62,7 @@ static size_t lay_out(taut__reduction *red, void *memory)
     e->out = taut__carve(&c, some, e->stride[TAUT_HALF_PARTS]);
     e->in = taut__carve(&c, some, e->stride[TAUT_HALF_PARTS]);
     e->sums = taut__carve(&c, p, e->stride[TAUT_HALF_SUMS]);
-    size_t acc = e->way->accumulator(red);
+    size_t acc = e->way->accumulator ? e->way->accumulator(red) : e->part_n * sizeof(float);
     e->acc = taut__carve(&c, 1, acc);
     bool keeps_x = e->way->owns == TAUT_OWN_CODES && taut__codes_add(red);
     e->own = keeps_x                                          ? taut__carve(&c, n, sizeof(float))

@@ -74,7 +74,7 @@ typedef struct taut__exchange_way {
     size_t (*again)(bool parts); /* the stage to go on from; parts: contributions were too long, else only sums */
     bool (*too_small)(
         taut__reduction *red); /* (optional) fields were: all stages are to be made again, with what it has changed */
-    size_t (*accumulator)(const taut__reduction *red); /* bytes of acc */
+    size_t (*accumulator)(const taut__reduction *red); /* (optional) bytes of acc; else floats of a part */
     enum {
         TAUT_OWN_NONE,
         TAUT_OWN_SHRINKS,

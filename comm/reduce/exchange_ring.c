@@ -86,13 +86,10 @@ static taut_status enqueue(taut__reduction *red, size_t stage)
     return stage == p - 1 ? whole(red) : taut__enqueue_sums(red, taut__part(&red->part, red->g->rank));
 }
 
-static size_t accumulator(const taut__reduction *red) { return taut__exchange_of(red)->part_n * sizeof(float); }
-
 const taut__exchange_way taut__exchange_ring = {
     .algorithm = TAUT_EXCHANGE_ALGORITHM("ring", "partial sums to the next neighbour, then an allgather"),
     .slots = TAUT_SLOTS_PARTS,
     .contributions = 1,
     .stages = stages,
     .enqueue = enqueue,
-    .accumulator = accumulator,
 };

@@ -55,38 +55,36 @@ static taut_status pack_cell(taut__reduction *red, taut__range mine, size_t k, c
     return taut__enqueue_pieces(red, TAUT_OP_SUM_PACK, &p, 1);
 }
 
+/* To acc, in order of rank: floats, or codes. Of others, without the first `but`. */
+static taut_status sum_others(taut__reduction *red, taut__range mine, uint32_t but)
+{
+    taut__exchange *e = taut__exchange_of(red);
+    uint32_t        n = 0;
+    for (int q = 0; q < red->g->size; q++) {
+        if (q == red->g->rank || n++ < but) continue;
+        TAUT_TRY(taut__enqueue_add(red, mine, taut__slot_of(red, e->in, PARTS, q), PARTS, taut__seen_of(red, PARTS, q),
+                                   e->acc, false));
+    }
+    return TAUT_OK;
+}
+
 static taut_status add_codes(taut__reduction *red, taut__range mine)
 {
     taut__exchange *e = taut__exchange_of(red);
     int             peers[PEERS_AT_ONCE];
     uint32_t        n = 0;
-    for (int q = 0; q < red->g->size; q++) {
-        if (q == red->g->rank) continue;
-        if (n < PEERS_AT_ONCE) peers[n++] = q;
-        else
-            TAUT_TRY(taut__enqueue_add(red, mine, taut__slot_of(red, e->in, PARTS, q), PARTS, taut__seen_of(red, PARTS, q),
-                                       e->acc, false));
-    }
+    for (int q = 0; q < red->g->size && n < PEERS_AT_ONCE; q++)
+        if (q != red->g->rank) peers[n++] = q;
+    TAUT_TRY(sum_others(red, mine, n));
     for (size_t k = 0; k < e->cells && taut__cell_of(red, mine, k).n > 0; k++)
         TAUT_TRY(pack_cell(red, mine, k, peers, n));
-    return TAUT_OK;
-}
-
-/* To own, in order of rank: floats, or codes. */
-static taut_status sum_others(taut__reduction *red, taut__range mine)
-{
-    taut__exchange *e = taut__exchange_of(red);
-    for (int q = 0; q < red->g->size; q++)
-        if (q != red->g->rank)
-            TAUT_TRY(taut__enqueue_add(red, mine, taut__slot_of(red, e->in, PARTS, q), PARTS, taut__seen_of(red, PARTS, q),
-                                       e->acc, false));
     return TAUT_OK;
 }
 
 static taut_status sum_floats(taut__reduction *red, taut__range mine)
 {
     taut__exchange *e = taut__exchange_of(red);
-    TAUT_TRY(sum_others(red, mine));
+    TAUT_TRY(sum_others(red, mine, 0));
     return red->factor != 1.0f ? red->lane->vectors->scale(red->lane->place, e->acc, red->factor, mine.n) : TAUT_OK;
 }
 
@@ -126,7 +124,7 @@ static taut_status keep_part(taut__reduction *red)
     TAUT_TRY(taut__enqueue_admit(red, e->in, PARTS, e->admitted[PARTS], NULL));
     TAUT_TRY(taut__enqueue_admit(red, e->out, PARTS, e->admitted[2], NULL));
     if (mine.n == 0) return TAUT_OK;
-    TAUT_TRY(sum_others(red, mine));
+    TAUT_TRY(sum_others(red, mine, 0));
     taut_piece p = {.call = taut__slice_call(red, mine.first, mine.n), .codes = e->acc, .scale_by = 1, .dst = to};
     if (taut__codes_add(red)) TAUT_TRY(taut__enqueue_pieces(red, TAUT_OP_DEQUANTIZE, &p, 1));
     else TAUT_TRY(red->lane->space->copy(red->lane->place, to, e->acc, mine.n * sizeof *to));
@@ -169,7 +167,6 @@ static taut_status enqueue(taut__reduction *red, size_t stage)
 
 static size_t stages(const taut__reduction *red) { return red->halves == TAUT_BOTH ? STAGES : STAGES - 1; }
 static size_t again(bool parts) { return parts ? CONTRIBUTE : REDUCE; }
-static size_t accumulator(const taut__reduction *red) { return taut__exchange_of(red)->part_n * sizeof(float); }
 
 const taut__exchange_way taut__exchange_sra = {
     .algorithm = TAUT_EXCHANGE_ALGORITHM("sra", "all-to-all, sum, allgather"),
@@ -179,7 +176,6 @@ const taut__exchange_way taut__exchange_sra = {
     .stages = stages,
     .enqueue = enqueue,
     .again = again,
-    .accumulator = accumulator,
     .owns = TAUT_OWN_SHRINKS,
 };
 
@@ -211,5 +207,4 @@ const taut__exchange_way taut__exchange_scatter = {
     .contributions = TAUT_EXCHANGE_RANKS,
     .stages = scatter_stages,
     .enqueue = enqueue_scatter,
-    .accumulator = accumulator,
 };

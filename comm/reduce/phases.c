@@ -232,6 +232,15 @@ static void stop(taut__job *job)
     taut__placed_wait(red); /* what is enqueued may still read and write what is about to be given back */
 }
 
+/* Beside the one of a job with a hierarchy. The leader sees its own ranks. They see the leader only, and once it has their sums, it waits for other
+ * leaders, who wait for their ranks. */
+static int hops_within(const taut__reduction *red)
+{
+    bool down = red->phase == TAUT_PHASE_LOCAL_COPY;
+    if (red->ctx->local.rank == 0) return -1;
+    return down ? 1 + taut__log2(taut__power_below(red->ctx->leaders.size)) : 0; /* rounds of their exchange */
+}
+
 /* With a hierarchy leaders wait for other leaders, who may wait for their own hosts. */
 static int waiting_for(const taut__job *job, int *hops)
 {
@@ -244,7 +253,8 @@ static int waiting_for(const taut__job *job, int *hops)
     case TAUT_PHASE_REDUCE: return red->via->waiting_for ? red->via->waiting_for(red, hops) : -1;
     case TAUT_PHASE_LOCAL_SUM:
     case TAUT_PHASE_LOCAL_COPY:
-        return red->within ? taut__within_waiting_for(red, hops) : taut__hier_waiting_for(red, hops);
+        *hops += hops_within(red);
+        return red->within ? taut__within_waiting_for(red, hops) : taut__hier_waiting_for(red);
     default: return -1;
     }
 }

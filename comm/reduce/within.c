@@ -51,12 +51,10 @@ void taut__within_cancel(taut__reduction *red)
     for (int i = 0; w && i < 2; i++) taut__lineup_cancel(&w->turn[i]);
 }
 
-/* As in hierarchy.c: the leader sees its own ranks, they see the leader, who waits for other leaders once it has their sums. */
 int taut__within_waiting_for(const taut__reduction *red, int *hops)
 {
     const taut__within *w = red->within;
-    bool                down = red->phase == TAUT_PHASE_LOCAL_COPY, leads = host_of(red)->rank == 0;
-    *hops += leads ? -1 : down ? 1 + taut__log2(taut__power_below(red->ctx->leaders.size)) : 0;
+    bool                down = red->phase == TAUT_PHASE_LOCAL_COPY;
     return w && w->asked && !alone(red) ? taut__lineup_waiting_for(&w->turn[!down], hops) : -1;
 }
 
