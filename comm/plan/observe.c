@@ -302,23 +302,18 @@ void taut__observer_sketch_take(taut__observer *o, const double *v)
 static taut_status layer_room(taut__observer *o)
 {
     taut__offers *offers = &o->offers;
-    if (offers->o.layers == o->layers) return TAUT_OK;
-    taut__free(offers->o.layer);
-    taut__free(offers->current);
-    taut__free(offers->own);
-    taut__free(offers->budget);
-    taut__free(o->stats);
-    taut__free(o->weight);
-    offers->o.layers = o->layers;
-    offers->o.layer = taut__alloc(o->layers, sizeof *offers->o.layer);
-    offers->current = taut__alloc(o->layers, sizeof *offers->current);
-    offers->own = taut__alloc(o->layers, sizeof *offers->own);
-    offers->budget = taut__alloc(o->layers, sizeof *offers->budget);
-    o->stats = taut__alloc(o->layers * GRID_STATS, sizeof *o->stats);
-    o->weight = taut__alloc(o->layers, sizeof *o->weight);
-    if (offers->o.layer && offers->current && offers->own && offers->budget && o->stats && o->weight) return TAUT_OK;
-    offers->o.layers = 0;
-    return taut__fail(TAUT_E_NOMEM, "auto: out of memory for %zu layers", o->layers);
+    size_t        n = o->layers;
+    if (offers->o.layers == n) return TAUT_OK;
+    offers->o.layers = 0; /* nothing of what is there is wanted */
+    if (!taut__grow(&offers->o.layer, 0, n, sizeof *offers->o.layer) ||
+        !taut__grow(&offers->current, 0, n, sizeof *offers->current) ||
+        !taut__grow(&offers->own, 0, n, sizeof *offers->own) ||
+        !taut__grow(&offers->budget, 0, n, sizeof *offers->budget) ||
+        !taut__grow(&o->stats, 0, n * GRID_STATS, sizeof *o->stats) ||
+        !taut__grow(&o->weight, 0, n, sizeof *o->weight))
+        return taut__fail(TAUT_E_NOMEM, "auto: out of memory for %zu layers", n);
+    offers->o.layers = n;
+    return TAUT_OK;
 }
 
 static bool option_room(taut__observer *o, size_t options)
