@@ -73,6 +73,7 @@ static inline taut__lane *taut__host_lane(taut__context *ctx) { return &ctx->lan
 /* The lane of caller's space, opened where it is not, with caller's stream left out. TAUT_E_UNSUPPORTED, with the reason, where the space
  * cannot be used; TAUT_E_STATE where the communicator uses another device of it. With the engine held. */
 taut_status taut__context_lane(taut__context *ctx, taut_place caller, taut__lane **lane);
+void        taut__lane_close(taut__lane *lane); /* its work is done; one that was never opened is fine */
 taut_status taut__context_one_device(const taut__context *ctx, taut_place caller); /* TAUT_E_STATE, as above */
 void        taut__lane_note(taut__lane *lane, taut_status s); /* s, and taut_last_error(), if it is a failure */
 taut_status taut__lane_check(const taut__lane *lane);

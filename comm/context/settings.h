@@ -31,7 +31,7 @@ typedef struct taut__settings {
     const char *metrics;         /* path of a file of metrics; "": none */
     uint32_t    metrics_seconds; /* between two of it */
     int32_t     fake_hosts;      /* tests: so many consecutive ranks count as one host; 0 = ask the system */
-    const char *data_link;       /* core/data_lines.h */
+    const char *data_link;       /* core/data_lines.c */
     const char *faults;          /* tests: what happens to messages (transport/faulty.h) */
     taut_spec   spec;            /* c.codec */
     int32_t     objective, metric, feedback, algorithm, hierarchy, dropped, checksum,

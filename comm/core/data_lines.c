@@ -1,6 +1,6 @@
-/* data_lines.c : see data_lines.h. Two sizes of an allgather and of a sum, each timed from the call to its end, best of a few; a line through both, in
+/* data_lines.c : see nccl.h. Two sizes of an allgather and of a sum, each timed from the call to its end, best of a few; a line through both, in
  * the time model's hops and bytes. */
-#include "data_lines.h"
+#include "nccl.h"
 #include <math.h>
 #include <sched.h>
 #include <string.h>

@@ -1,6 +1,5 @@
 /* nccl.c : a communicator gets a data half, over NCCL: taut_nccl.h. */
 #include "nccl.h"
-#include "data_lines.h"
 #include <time.h>
 
 /* ---- all ranks have it, or none ---- */

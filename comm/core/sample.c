@@ -186,13 +186,11 @@ static void keep(spots b, taut__range r, const float *from, float factor, float 
     }
 }
 
-static bool at_home(const taut_layer *l) { return taut__lane_on_host(l->reduction.lane); }
-
 void taut__sample_x(taut__reduction *red, taut__range r, const float *x)
 {
     taut_layer   *l = red->job.layer;
     taut__sample *s = &l->sample;
-    if (!at_home(l)) {
+    if (!taut__layer_at_home(l)) {
         taut__there_keep(l, TAUT_SAMPLED_X, r, x, 1);
         taut__there_keep(l, TAUT_SAMPLED_WIDE, r, x, 1);
         return;
@@ -204,7 +202,7 @@ void taut__sample_x(taut__reduction *red, taut__range r, const float *x)
 void taut__sample_lost(taut__reduction *red, taut__range r, const float *lost, float factor)
 {
     taut_layer *l = red->job.layer;
-    if (at_home(l)) keep(narrow(&l->sample), r, lost, factor, l->sample.lost);
+    if (taut__layer_at_home(l)) keep(narrow(&l->sample), r, lost, factor, l->sample.lost);
     else taut__there_keep(l, TAUT_SAMPLED_LOST, r, lost, factor);
 }
 
@@ -217,7 +215,7 @@ void taut__sample_result(taut_layer *l)
         return;
     }
     s->taken = measurable(l);
-    if (!at_home(l)) {
+    if (!taut__layer_at_home(l)) {
         taut__there_result(l);
         taut__scale_look(l);
         return;

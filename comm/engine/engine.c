@@ -259,13 +259,13 @@ void taut__engine_destroy(taut__engine *e)
 
 /* ---- callers ---- */
 
-static void enter(taut__engine *e)
+void taut__engine_hold(taut__engine *e)
 {
     atomic_fetch_add(&e->callers, 1);
     pthread_mutex_lock(&e->lock);
 }
 
-static void leave(taut__engine *e)
+void taut__engine_release(taut__engine *e)
 {
     bool more = busy(e);
     atomic_fetch_sub(&e->callers, 1);
@@ -277,9 +277,6 @@ static void leave(taut__engine *e)
     pthread_mutex_unlock(&e->inbox_lock);
 }
 
-void taut__engine_hold(taut__engine *e) { enter(e); }
-void taut__engine_release(taut__engine *e) { leave(e); }
-
 void taut__engine_start(taut__engine *e, taut__job *job, bool quiet)
 {
     atomic_store_explicit(&job->state, TAUT_JOB_RUNNING, memory_order_release);
@@ -289,10 +286,10 @@ void taut__engine_start(taut__engine *e, taut__job *job, bool quiet)
     if (e->threaded && !quiet) pthread_cond_signal(&e->wake);
     pthread_mutex_unlock(&e->inbox_lock);
     if (e->threaded || quiet) return;
-    enter(e);
+    taut__engine_hold(e);
     for (bool moved = true; moved;)
         if (drive(e, NULL, &moved) != TAUT_OK) break;
-    leave(e);
+    taut__engine_release(e);
 }
 
 double taut__engine_busy_s(taut__engine *e)
@@ -412,11 +409,11 @@ static taut_status wait_locked(taut__engine *e, taut__job *job)
 taut_status taut__engine_wait(taut__engine *e, taut__job *job)
 {
     if (atomic_load_explicit(&job->state, memory_order_acquire) != TAUT_JOB_RUNNING) return taut__engine_check(e);
-    enter(e);
+    taut__engine_hold(e);
     atomic_store_explicit(&e->waited, job, memory_order_relaxed);
     taut_status s = wait_locked(e, job);
     atomic_store_explicit(&e->waited, NULL, memory_order_relaxed);
-    leave(e);
+    taut__engine_release(e);
     return s;
 }
 
@@ -424,9 +421,9 @@ taut_status taut__engine_test(taut__engine *e, taut__job *job, bool *done)
 {
     taut_status s = TAUT_OK;
     if (!e->threaded && atomic_load(&job->state) == TAUT_JOB_RUNNING) {
-        enter(e);
+        taut__engine_hold(e);
         for (bool moved = true; moved && s == TAUT_OK;) s = drive(e, job, &moved);
-        leave(e);
+        taut__engine_release(e);
     }
     *done = atomic_load_explicit(&job->state, memory_order_acquire) != TAUT_JOB_RUNNING;
     return s == TAUT_OK ? taut__engine_check(e) : s;
@@ -446,11 +443,11 @@ static taut_status exchange_locked(taut__engine *e, taut__small_allreduce *x, co
 taut_status taut__engine_exchange(taut__engine *e, taut__small_allreduce *x, const char *what)
 {
     TAUT_TRY(taut__engine_check(e));
-    enter(e);
+    taut__engine_hold(e);
     atomic_store_explicit(&e->exchanged, what, memory_order_relaxed);
     taut_status s = exchange_locked(e, x, what);
     atomic_store_explicit(&e->exchanged, NULL, memory_order_relaxed);
     if (s != TAUT_OK) taut__small_allreduce_cancel(x);
-    leave(e);
+    taut__engine_release(e);
     return s;
 }

@@ -108,7 +108,7 @@ taut_status taut__enqueue_decode(const taut__reduction *red, taut__range r, uint
 
 taut_status taut__enqueue_pieces(const taut__reduction *red, taut__op op, const taut_piece *pieces, size_t n)
 {
-    return n ? taut__enqueue(op, taut__wire_codec(red), pieces, n, place_of(red)) : TAUT_OK;
+    return n ? taut__enqueue(op, taut__codec_of(red), pieces, n, place_of(red)) : TAUT_OK;
 }
 
 static taut_status clear(taut__reduction *red, taut__range r)
@@ -130,8 +130,8 @@ static taut_status own_codes(taut__reduction *red, taut__range r, const float *x
 taut_status taut__enqueue_own(taut__reduction *red, taut__range r, const float *x, float *err, uint8_t *slot, void *acc)
 {
     if (r.n == 0) return TAUT_OK;
-    if (taut__codes_add(red)) return own_codes(red, r, x, err, acc);
-    if (taut__sparse_sums(red)) {
+    if (taut__adds_codes(red)) return own_codes(red, r, x, err, acc);
+    if (taut__sums_exact(red)) {
         taut_piece p = taut__piece_encode(red, r, 0, x, err, slot, TAUT_HALF_SUMS);
         TAUT_TRY(taut__enqueue_pieces(red, TAUT_OP_ENCODE, &p, 1));
         p.dst = acc;
@@ -166,7 +166,7 @@ taut_status taut__enqueue_add(taut__reduction *red, taut__range r, uint8_t *slot
 {
     cells c = {.red = red, .r = r, .slot = slot, .half = half, .seen = seen, .dst = acc};
     if (r.n == 0) return TAUT_OK;
-    if (taut__codes_add(red)) return all_cells(&c, TAUT_OP_UNPACK_ADD, add_cell);
+    if (taut__adds_codes(red)) return all_cells(&c, TAUT_OP_UNPACK_ADD, add_cell);
     return all_cells(&c, first ? TAUT_OP_DECODE : TAUT_OP_DECODE_ADD, decode_cell);
 }
 
@@ -211,10 +211,10 @@ static taut_piece sum_cell(const cells *c, size_t k)
 taut_status taut__enqueue_sum(taut__reduction *red, taut__range r, void *acc, uint64_t round, float scale,
                               uint8_t *slot, taut_norm2 *lost)
 {
-    bool  exact = taut__sparse_sums(red), lossless = exact || taut__spec_caps(red->call.spec) & TAUT_CAP_LOSSLESS;
+    bool  exact = taut__sums_exact(red), lossless = exact || taut__spec_caps(red->call.spec) & TAUT_CAP_LOSSLESS;
     cells c = {.red = red, .r = r, .x = acc, .err = lossless ? NULL : acc, .slot = slot, .half = (int)round};
     if (r.n == 0) return TAUT_OK;
-    if (taut__codes_add(red)) {
+    if (taut__adds_codes(red)) {
         taut_piece p = taut__piece_encode(red, r, 0, NULL, NULL, slot, TAUT_HALF_SUMS);
         p.codes = acc, p.src = NULL;
         return taut__enqueue_pieces(red, TAUT_OP_PACK, &p, 1);
@@ -273,7 +273,7 @@ taut_status taut__enqueue_sums(taut__reduction *red, taut__range mine)
         TAUT_TRY(taut__enqueue_decode(red, r, taut__slot_of(red, e->sums, sums, q), sums, taut__seen_of(red, sums, q),
                                       to + r.first));
     }
-    return taut__enqueue_results(red, taut__codes_add(red) ? red->factor : 1, taut__whole(red), mine);
+    return taut__enqueue_results(red, taut__adds_codes(red) ? red->factor : 1, taut__whole(red), mine);
 }
 
 /* ---- slots ---- */

@@ -11,18 +11,6 @@ static inline taut_outcome *taut__slot_outcome(uint8_t *slot) { return (taut_out
 static inline uint8_t      *taut__slot_payload(uint8_t *slot) { return slot + TAUT_SLOT_HEADER; }
 uint8_t                    *taut__slot_of(const taut__reduction *red, uint8_t *slots, int half, int q);
 
-static inline const taut_codec *taut__wire_codec(const taut__reduction *red)
-{
-    return taut__spec_codec(red->call.spec);
-}
-static inline bool taut__codes_add(const taut__reduction *red)
-{
-    return taut__wire_codec(red)->caps & TAUT_CAP_INTEGER && red->halves != TAUT_GATHER;
-}
-static inline bool taut__sparse_sums(const taut__reduction *red)
-{
-    return taut__wire_codec(red)->caps & TAUT_CAP_SPARSE && red->halves != TAUT_GATHER;
-}
 static inline taut__range taut__whole(const taut__reduction *red) { return (taut__range){0, red->call.n}; }
 static inline float      *taut__err_of(const taut__reduction *red) /* where encoding leaves what it loses */
 {

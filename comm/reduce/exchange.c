@@ -1,5 +1,4 @@
 /* exchange.c : see exchange.h. What all ways share: slots, turns, stages, and the look at what the device tells. */
-#include "agree_there.h"
 #include "enqueued.h"
 #include <math.h>
 
@@ -27,13 +26,13 @@ static void measure_slots(taut__reduction *red)
 {
     taut__exchange  *e = taut__exchange_of(red);
     const taut_call *c = &red->call;
-    bool             known = true, exact = taut__codes_add(red) || taut__sparse_sums(red),
+    bool             known = true, exact = taut__adds_codes(red) || taut__sums_exact(red),
          whole = e->way->slots == TAUT_SLOTS_WHOLE;
     bool used[2] = {[TAUT_HALF_PARTS] = e->way->contributions > 0, [TAUT_HALF_SUMS] = e->way->slots != TAUT_SLOTS_NONE};
     e->part_n = whole ? c->n : taut__part(&red->part, 0).n;
     size_t travels = used[TAUT_HALF_SUMS] ? known_bytes(red, whole, &known) : 0;
     /* what looks at its own slice alone: stages of stacks; of allgathers, which agree on nothing, every codec with statistics */
-    bool looks = (c->spec->stages > 1 && !known) || (red->operand->sharded && taut__wire_codec(red)->n_stats > 0);
+    bool looks = (c->spec->stages > 1 && !known) || (red->operand->sharded && taut__codec_of(red)->n_stats > 0);
     bool cut = looks && taut__spec_caps(c->spec) & TAUT_CAP_SLICEABLE;
     e->cells = cut ? taut__ceil_div(e->part_n, red->part.sub) : 1;
     size_t cell =
@@ -64,7 +63,7 @@ static size_t lay_out(taut__reduction *red, void *memory)
     e->sums = taut__carve(&c, p, e->stride[TAUT_HALF_SUMS]);
     size_t acc = e->way->accumulator ? e->way->accumulator(red) : e->part_n * sizeof(float);
     e->acc = taut__carve(&c, 1, acc);
-    bool keeps_x = e->way->owns == TAUT_OWN_CODES && taut__codes_add(red);
+    bool keeps_x = e->way->owns == TAUT_OWN_CODES && taut__adds_codes(red);
     e->own = keeps_x                                          ? taut__carve(&c, n, sizeof(float))
              : e->shrinks && e->way->owns == TAUT_OWN_SHRINKS ? taut__carve(&c, 1, acc)
                                                               : NULL;

@@ -35,7 +35,7 @@ typedef struct taut__exchange {
     const struct taut__exchange_way *way;
     taut__lineup                     turn;
     size_t                           stage;  /* the next one */
-    size_t                           agreed; /* stages of the agreement (agree_there.h) that have been enqueued */
+    size_t                           agreed; /* stages of the agreement (agree_there.c) that have been enqueued */
     bool                             asked, looking, redone, finishing;
     size_t                           part_n; /* elements of the largest part; of all, where slots hold whole tensors */
     /* of a slot, each with a payload of part.sub elements; 1 where payloads do not depend on how tensors are cut */

@@ -53,7 +53,7 @@ static taut_status enqueue(taut__reduction *red, size_t stage)
     }
     TAUT_TRY(taut__enqueue_anew(red, NULL));
     TAUT_TRY(taut__enqueue_admit(red, e->sums, SUMS, e->admitted[SUMS], NULL));
-    TAUT_TRY(taut__codes_add(red) ? add_codes(red) : add_floats(red));
+    TAUT_TRY(taut__adds_codes(red) ? add_codes(red) : add_floats(red));
     return taut__enqueue_results(red, red->factor, taut__whole(red), taut__part(&red->part, red->g->rank));
 }
 
@@ -61,7 +61,7 @@ static size_t stages(const taut__reduction *red) { return (void)red, STAGES; }
 static size_t again(bool parts) { return (void)parts, SPREAD; }
 static size_t accumulator(const taut__reduction *red)
 {
-    return taut__codes_add(red) ? red->call.n * sizeof(int32_t) : 0;
+    return taut__adds_codes(red) ? red->call.n * sizeof(int32_t) : 0;
 }
 
 const taut__exchange_way taut__exchange_gather = {

@@ -46,7 +46,7 @@ static taut_status add(taut__reduction *red, taut__range r, size_t step)
     size_t          at = step % (size_t)red->g->size;
     taut__admitted *seen = taut__seen_of(red, PARTS, (int)at);
     TAUT_TRY(taut__enqueue_own(red, r, x, err, e->out, e->acc));
-    if (taut__codes_add(red) || taut__sparse_sums(red)) TAUT_TRY(taut__enqueue_left(red, r, err, &e->lost[at]));
+    if (taut__adds_codes(red) || taut__sums_exact(red)) TAUT_TRY(taut__enqueue_left(red, r, err, &e->lost[at]));
     TAUT_TRY(red->lane->vectors->admit(red->lane->place, e->in, e->cell[PARTS], e->cells,
                                        e->cell[PARTS] - TAUT_SLOT_HEADER, seen, NULL));
     return taut__enqueue_add(red, r, e->in, PARTS, seen, e->acc, false);
@@ -57,7 +57,7 @@ static taut_status partial(taut__reduction *red, size_t step)
     taut__exchange *e = taut__exchange_of(red);
     taut__range     r = taut__part(&red->part, taut__ring_recv(red->g->rank, (int)step - 1, red->g->size));
     taut_norm2     *lost =
-        taut__codes_add(red) || taut__sparse_sums(red) ? &e->ledger->error[1] : &e->lost[step % (size_t)red->g->size];
+        taut__adds_codes(red) || taut__sums_exact(red) ? &e->ledger->error[1] : &e->lost[step % (size_t)red->g->size];
     TAUT_TRY(add(red, r, step));
     TAUT_TRY(clear_out(red));
     TAUT_TRY(taut__enqueue_sum(red, r, e->acc, step + 1, 1, e->out, lost));
@@ -70,7 +70,7 @@ static taut_status whole(taut__reduction *red)
     taut__range     r = taut__part(&red->part, red->g->rank);
     size_t          step = (size_t)red->g->size - 1;
     TAUT_TRY(add(red, r, step));
-    bool codes = taut__codes_add(red);
+    bool codes = taut__adds_codes(red);
     if (!codes && red->factor != 1.0f) TAUT_TRY(red->lane->vectors->scale(red->lane->place, e->acc, red->factor, r.n));
     if (!codes) TAUT_TRY(taut__enqueue_bad(red, e->acc, r));
     TAUT_TRY(taut__enqueue_sum(red, r, e->acc, step + 1, red->factor, taut__slot_of(red, e->sums, SUMS, red->g->rank),

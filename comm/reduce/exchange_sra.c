@@ -33,7 +33,7 @@ static taut_status contribute(taut__reduction *red)
     TAUT_TRY(taut__enqueue_x(red, &x, &err));
     TAUT_TRY(encode_for_others(red, x, err));
     TAUT_TRY(taut__enqueue_own(red, mine, x, err, my_sum(red), e->own ? e->own : e->acc));
-    if (taut__codes_add(red) || taut__sparse_sums(red))
+    if (taut__adds_codes(red) || taut__sums_exact(red))
         return taut__enqueue_left(red, taut__whole(red), err, &e->ledger->error[0]);
     TAUT_TRY(taut__enqueue_left(red, (taut__range){0, mine.first}, err, &e->ledger->error[0]));
     return taut__enqueue_left(red, (taut__range){end, red->call.n - end}, err, &e->ledger->error[1]);
@@ -105,7 +105,7 @@ static taut_status reduce(taut__reduction *red)
     TAUT_TRY(taut__enqueue_admit(red, e->out, PARTS, e->admitted[2], NULL));
     if (mine.n == 0) return TAUT_OK;
     if (e->own) TAUT_TRY(red->lane->space->copy(red->lane->place, e->acc, e->own, mine.n * sizeof(float)));
-    return taut__codes_add(red) ? add_codes(red, mine) : add_floats(red, mine);
+    return taut__adds_codes(red) ? add_codes(red, mine) : add_floats(red, mine);
 }
 
 static taut_status decode(taut__reduction *red)
@@ -126,7 +126,7 @@ static taut_status keep_part(taut__reduction *red)
     if (mine.n == 0) return TAUT_OK;
     TAUT_TRY(sum_others(red, mine, 0));
     taut_piece p = {.call = taut__slice_call(red, mine.first, mine.n), .codes = e->acc, .scale_by = 1, .dst = to};
-    if (taut__codes_add(red)) TAUT_TRY(taut__enqueue_pieces(red, TAUT_OP_DEQUANTIZE, &p, 1));
+    if (taut__adds_codes(red)) TAUT_TRY(taut__enqueue_pieces(red, TAUT_OP_DEQUANTIZE, &p, 1));
     else TAUT_TRY(red->lane->space->copy(red->lane->place, to, e->acc, mine.n * sizeof *to));
     return taut__enqueue_results(red, red->factor, mine, mine);
 }

@@ -83,7 +83,7 @@ static taut_status split_codes(taut__reduction *red)
 static bool too_small(taut__reduction *red)
 {
     taut__exchange *e = taut__exchange_of(red);
-    if (!taut__codes_add(red)) return false;
+    if (!taut__adds_codes(red)) return false;
     uint32_t bits = bits_of(red);
     bool     wider = bits < WHOLE && e->here_ledger->too_large;
     e->calm = wider ? 0 : e->calm + 1;
@@ -125,7 +125,7 @@ static taut_status store_floats(taut__reduction *red)
 
 static taut_status enqueue_native(taut__reduction *red, size_t stage)
 {
-    bool codes = taut__codes_add(red);
+    bool codes = taut__adds_codes(red);
     if (codes && bits_of(red) == 0) return taut__fail(TAUT_E_STATE, "no width for codes was agreed");
     if (stage == SUM) return codes ? sum_codes(red) : sum_floats(red);
     return codes ? store_codes(red) : store_floats(red);
@@ -137,7 +137,7 @@ static size_t native_accumulator(const taut__reduction *red)
 {
     taut__exchange *e = taut__exchange_of(red);
     size_t          n = taut__round_up(red->call.n, 16);
-    if (!taut__codes_add(red)) return 0;
+    if (!taut__adds_codes(red)) return 0;
     if (!e->bits) e->wanted[TAUT_HALF_SUMS] = e->bits = narrowest(red);
     return (n + n / 2 + 16) * sizeof(int32_t);
 }
@@ -153,7 +153,7 @@ const taut__exchange_way taut__exchange_native = {
 
 /* ---- linear ---- */
 
-static const taut_codec_linear *table(const taut__reduction *red) { return taut__wire_codec(red)->linear; }
+static const taut_codec_linear *table(const taut__reduction *red) { return taut__codec_of(red)->linear; }
 static size_t                   factor_elems(const taut__reduction *red, int round)
 {
     return table(red)->factor_elems(&red->call.spec->stage[0], red->call.tensor, round);

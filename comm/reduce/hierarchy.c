@@ -15,7 +15,7 @@
  * A slice passes through: opened (on its way to the stage), started (messages), met (all have come, and been added), finished (what came is in buf). */
 #include "../../compressors/dispatch.h"
 #include "../../compressors/vec/vec.h"
-#include "hierarchy.h"
+#include "phases.h"
 #include "placed.h"
 
 typedef struct slot {

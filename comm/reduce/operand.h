@@ -10,7 +10,7 @@
  *       owner of a sum that is encoded again: r += what that lost
  *     complete: residual = feedback_on. It belongs to the gradient, not to the codec: another codec goes on with it.
  *     taut_step_drop, NaN in the sum: r = 0, or (dropped=restore) the copy that was taken when x was formed
- *     in a basis (rotate.h): y in r from the forming on, until what encoding lost is turned back
+ *     in a basis (rotate.c): y in r from the forming on, until what encoding lost is turned back
  *     checkpoint: r is saved where residual; loads add up where several ranks' states meet in one. */
 #ifndef TAUT_OPERAND_H
 #define TAUT_OPERAND_H

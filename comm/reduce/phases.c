@@ -1,13 +1,9 @@
 /* phases.c : the life of a reduction, and the phases around its algorithm. */
-#include "agree_there.h"
 #include "agreement.h"
 #include "exchange.h"
-#include "hierarchy.h"
 #include "input.h"
 #include "placed.h"
-#include "rotate.h"
-#include "uncompressed.h"
-#include "within.h"
+#include "phases.h"
 
 /* ---- from phase to phase ----
  *

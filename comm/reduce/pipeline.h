@@ -75,17 +75,6 @@ taut_status taut__frame_fits(const taut__reduction *red,
 
 /* ---- what pieces of work are made of ---- */
 
-static inline const taut_codec *taut__codec_of(const taut__reduction *red) { return taut__spec_codec(red->call.spec); }
-/* Codes are added; what allgather spreads is no sum of codes. */
-static inline bool taut__adds_codes(const taut__reduction *red)
-{
-    return taut__codec_of(red)->caps & TAUT_CAP_INTEGER && red->halves != TAUT_GATHER;
-}
-/* Sums of decoded tensors are encoded without loss. */
-static inline bool taut__sums_exact(const taut__reduction *red)
-{
-    return taut__codec_of(red)->caps & TAUT_CAP_SPARSE && red->halves != TAUT_GATHER;
-}
 static inline int32_t taut__code_limit(const taut__reduction *red) { return INT32_MAX / red->g->size; }
 
 /* acc = this rank's x of r as it enters the sum: codes; or x as it is; or, with frame, what its encoding, made there, decodes to. Nothing

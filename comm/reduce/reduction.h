@@ -85,7 +85,7 @@ typedef struct taut__aside {
     const char *why; /* of the thread that did it */
 } taut__aside;
 
-/* taut__rotation : of a collective that is coded in a basis (rotate.h). */
+/* taut__rotation : of a collective that is coded in a basis (rotate.c). */
 typedef struct taut__rotation {
     taut_tensor plain;   /* the operand's, without a scale that y has been divided by */
     taut_norm2  own;     /* of x */
@@ -163,6 +163,18 @@ static inline bool taut__at_home(const taut__reduction *red) { return taut__on_h
 
 /* A worker's second half of scratch, beside the one that it was given: where a piece of work adds. */
 static inline void *taut__acc(const taut__reduction *red, float *scratch) { return scratch + red->lane->scratch_n; }
+
+static inline const taut_codec *taut__codec_of(const taut__reduction *red) { return taut__spec_codec(red->call.spec); }
+/* Codes are added; what allgather spreads is no sum of codes. */
+static inline bool taut__adds_codes(const taut__reduction *red)
+{
+    return taut__codec_of(red)->caps & TAUT_CAP_INTEGER && red->halves != TAUT_GATHER;
+}
+/* Sums of decoded tensors are encoded without loss. */
+static inline bool taut__sums_exact(const taut__reduction *red)
+{
+    return taut__codec_of(red)->caps & TAUT_CAP_SPARSE && red->halves != TAUT_GATHER;
+}
 
 /* ---- algorithms.c ---- */
 const taut__algorithm *taut__algorithm_by_name(const char *name);

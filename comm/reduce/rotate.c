@@ -1,6 +1,6 @@
-/* rotate.c : see rotate.h. On the host each advance does one slice, or tiles of some elements; elsewhere a thread of the lane has the whole tensor done,
+/* rotate.c : see phases.h. On the host each advance does one slice, or tiles of some elements; elsewhere a thread of the lane has the whole tensor done,
  * and the next advance goes on. */
-#include "rotate.h"
+#include "phases.h"
 #include "../../compressors/basis/basis.h"
 #include "../../compressors/dispatch.h"
 #include "../../compressors/vec/vec.h"

@@ -1,5 +1,5 @@
-/* uncompressed.c : see uncompressed.h. */
-#include "uncompressed.h"
+/* uncompressed.c : see phases.h. */
+#include "phases.h"
 #include "input.h"
 #include "placed.h"
 #include <math.h>

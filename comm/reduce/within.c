@@ -1,4 +1,4 @@
-/* within.c : see within.h.
+/* within.c : see phases.h.
  *
  *     up     one sum in place of the gradients of the host's ranks, by the data half itself (NCCL: its own allreduce, over NVLink where there is one)
  *     down   the leader's result to the others: a part to each, then an allgather of the parts, so that the leader sends it once
@@ -6,7 +6,7 @@
  * Both are enqueued on the lane's stream, in a turn that the leader gives, and the host goes on: what follows up is enqueued behind it, and down is over
  * when an event says so. Operations of three data halves share a stream. None waits for ever: two ranks share either a host, whose order
  * its leader gives, or leaders' exchanges, whose order the first leader gives, so the orders of all streams agree. */
-#include "within.h"
+#include "phases.h"
 #include "lineup.h"
 #include "placed.h"
 
