@@ -11,9 +11,7 @@ const taut_layer *taut__fuse_carrier(const taut_layer *l)
  * a device's data half are not measured for the host, and alone there is no plan. */
 static taut_status add_bundle(taut__bucket *b)
 {
-    enum {
-        LEAST = 512
-    }; /* a bundle takes 20 bytes of statistics a step and some samples, and saves 3 bytes an element */
+    enum { LEAST = 512 }; /* one takes 20 bytes of statistics a step and some samples, and saves 3 bytes an element */
     taut_comm *comm = b->comm;
     size_t     elems = 0;
     char       name[sizeof b->label + sizeof TAUT_OWN_NAMES];

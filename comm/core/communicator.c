@@ -71,8 +71,7 @@ void taut__comm_discard(taut_comm *comm)
     taut__watchdog_destroy(&comm->ctx.watchdog);
     if (comm->autom) comm->hooks->destroy(comm->autom);
     taut__trace_close(comm->ctx.trace);
-    bool keep =
-        comm->ctx.t->dirty; /* MPI may still read frames that a lost peer has not taken, or write what it sends late */
+    bool keep = comm->ctx.t->dirty; /* MPI may still read frames that a lost peer did not take, or write late ones */
     for (size_t i = 0; i < comm->layers && !keep; i++) taut__layer_destroy(comm->layer[i]);
     for (size_t i = 0; i < comm->buckets && !keep; i++) taut__fuse_destroy(comm->bucket[i]);
     taut__context_close(&comm->ctx, keep);

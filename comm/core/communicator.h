@@ -158,8 +158,7 @@ struct taut_comm {
 };
 
 /* communicator.c */
-taut_status taut__comm_create(taut__transport *t, const taut_config *cfg,
-                              taut_comm **comm); /* takes t, also on failure */
+taut_status taut__comm_create(taut__transport *t, const taut_config *cfg, taut_comm **comm); /* takes t in any case */
 void        taut__comm_discard(taut_comm *comm); /* destroy, of one that nobody has used: tells no other rank */
 
 /* usable.c. What every call begins with: in a forked child, or after a failure, an error. */
@@ -168,8 +167,7 @@ bool        taut__comm_forked(const taut_comm *comm);
 unsigned    taut__forks(void); /* between this process and the first one that asked */
 
 /* layer_codec.c */
-taut_status taut__layer_use(taut_layer      *layer,
-                            const taut_spec *spec); /* in force from now on; the layer is prepared when it is started */
+taut_status taut__layer_use(taut_layer *layer, const taut_spec *spec); /* from now on; prepared when it is started */
 void taut__layer_unprepare(taut_layer *layer);  /* its reduction's memory, which other layers' jobs may be looking at */
 void taut__layer_drop_codec(taut_layer *layer); /* and all that it has */
 taut_status taut__layer_runs(const taut_layer *layer, const taut_spec *wire,
@@ -185,8 +183,7 @@ taut_status taut__layer_bundle(taut_comm *comm, const char *name, size_t n, taut
 void        taut__layer_starts(taut_layer *layer); /* counts it */
 taut_status taut__layer_wait(taut_layer *layer);
 taut_status taut__layer_finish(taut_layer *layer, taut_status s); /* the buffer is the program's again */
-void        taut__layer_count(
-           taut_layer *layer); /* job.record is that of a collective which is complete; with the engine's lock */
+void taut__layer_count(taut_layer *layer); /* of a collective that is complete; with the engine's lock */
 const char *taut__layer_text(const taut_layer *layer, char *dst, size_t cap); /* name, dtype, shape, spec */
 
 /* place.c : where a layer's buffers lie */
@@ -194,8 +191,7 @@ const char *taut__layer_text(const taut_layer *layer, char *dst, size_t cap); /*
 taut_status taut__place_known(const taut_layer *layer, const char *what, taut_place p);
 /* TAUT_E_STATE: what (a buffer) does not lie where it must; why: in the message. */
 taut_status taut__place_same(const taut_layer *layer, const char *what, taut_place p, taut_place as, const char *why);
-taut_status taut__place_usable(const taut_layer *layer, const void *buf,
-                               taut_place caller);                  /* a collective may begin there */
+taut_status taut__place_usable(const taut_layer *layer, const void *buf, taut_place caller); /* may one begin there? */
 taut_status taut__place_take(taut_layer *layer, taut_place caller); /* it does: this is the layer's place, for good */
 void        taut__place_leave(taut_layer *layer);                   /* gives back what lies there */
 static inline const taut__lane *taut__layer_lane(const taut_layer *layer) { return layer->reduction.lane; }
@@ -205,18 +201,15 @@ static inline bool taut__layer_at_home(const taut_layer *layer) { return taut__l
 /* scale.c : the unit of a layer's errors */
 taut_status        taut__scale_use(taut_layer *layer); /* its codec or its scale are others: does it count? */
 void               taut__scale_drop(taut_layer *layer);
-taut_status        taut__scale_same(const taut_layer *from,
-                                    taut_layer       *to);          /* the layer of another communicator has the same */
+taut_status taut__scale_same(const taut_layer *from, taut_layer *to); /* of a layer of another communicator */
 static inline bool taut__scale_there(const taut_layer *layer) /* read in memory of a device */
 {
     return layer->scale_lent.at && !taut__on_host(layer->scale_lent.place);
 }
 static inline bool taut__scale_usable(float s) { return s > 0 && isfinite(s); }
-void               taut__scale_look(
-                  taut_layer *layer); /* a collective is over, and what its samples saw of a scale in place is in scale[] */
+void taut__scale_look(taut_layer *layer); /* after a collective: what its samples saw of one in place */
 
-taut_status taut__layer_adopt(taut_layer      *layer,
-                              const taut_spec *spec); /* this codec from now on; the residual stays */
+taut_status taut__layer_adopt(taut_layer *layer, const taut_spec *spec); /* from now on; the residual stays */
 void        taut__layer_scale_error(taut_layer *layer,
                                     double factor); /* aims at so many times the error of its spec; until another is adopted */
 

@@ -5,10 +5,7 @@
 #include <math.h>
 #include <string.h>
 
-enum {
-    PART_BLOCK = 64,
-    AUTO_BLOCK = 512
-}; /* a cache line of 16-bit values and more; blocks of all automatic candidates */
+enum { PART_BLOCK = 64, AUTO_BLOCK = 512 }; /* a cache line of 16-bit values; blocks of all automatic candidates */
 
 static taut_status check_shape(const char *name, int ndim, const size_t *shape, size_t *elems)
 {

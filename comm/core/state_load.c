@@ -91,8 +91,7 @@ static taut_status read_layer(blob *b, taut__reader *r)
     s.basis = read_section(r, &s.basis_n);
     if (r->bad) return damaged("a layer");
     s.layer = taut__layer_named(b->comm, name);
-    bool own =
-        strncmp(name, TAUT_OWN_NAMES, sizeof TAUT_OWN_NAMES - 1) == 0; /* where nothing is planned there are none */
+    bool own = strncmp(name, TAUT_OWN_NAMES, sizeof TAUT_OWN_NAMES - 1) == 0; /* without a plan there are none */
     if (!s.layer && own) return TAUT_OK;
     if (own && s.layer->operand.tensor.elems !=
                    s.elems) { /* a bucket of others: small layers came later in that run, or earlier */

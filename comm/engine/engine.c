@@ -33,8 +33,7 @@
 #include <time.h>
 
 enum { SPINS = 2000, LOOKS = 8, NAP_US = 50, THREAD_NAP_MAX_US = 200 };
-static const double HOP_SHARE = 0.2,
-                    HOP_MOST_S = 0.5; /* of the timeout, and at most: how much later each hop is late */
+static const double HOP_SHARE = 0.2, HOP_MOST_S = 0.5; /* of the timeout, and at most: how much later a hop is late */
 
 /* ---- failure ---- */
 

@@ -19,8 +19,7 @@ enum {
 };
 static const double CAREFUL =
     0.01; /* rel: budgets below start uncompressed; 8 bits make a rel_err2 of 0.00015 to 0.00017 on the GPT trace */
-static const double SKETCHES =
-    0.01; /* of the bytes of 2 bits per element: what looks at low rank may take, one layer at a time */
+static const double SKETCHES = 0.01; /* of bytes at 2 bits per element: looks at low rank, a layer at a time */
 static const double SHARE = 0.003;  /* of the run's time that measuring and planning may take before they become rare */
 static const double CROWD_S = 0.01; /* of codec work, all ranks at the same moment */
 

@@ -4,10 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-enum {
-    EARLY_GAP = 5,
-    LATER_GAP = 20
-}; /* steps between plans at least, and when planning has taken more than its share of the time */
+enum { EARLY_GAP = 5, LATER_GAP = 20 }; /* steps between plans at least, and when planning is over its share of time */
 
 /* A plan that stands and still meets the budget is kept unless a new one is this much cheaper. */
 static const double WORTH_CHANGING = 0.97;

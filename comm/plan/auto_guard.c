@@ -141,8 +141,7 @@ taut_status taut__auto_guard(taut__auto *a)
     const double reference_noise = 0.04; /* of a like: budget: its blocks, faded over steps */
     bool         lossy = false, tunable = false;
     double       budget, var = 0;
-    if (a->plans == 0 || !(a->norm2 > 0) || !isfinite(a->norm2))
-        return TAUT_OK; /* no plan, or a step of NaN or zeros */
+    if (a->plans == 0 || !(a->norm2 > 0) || !isfinite(a->norm2)) return TAUT_OK; /* or a step of NaN or zeros */
     for (size_t l = 0; l < a->layers; l++) {
         const taut__layer_sums *s = &a->layer_plans[l].layer->step;
         double                  error = s->called ? taut__auto_error(&a->layer_plans[l], &s->error) : 0;

@@ -114,8 +114,7 @@ taut__work taut__work_of(const taut_spec *spec, const taut_tensor *t, int ranks,
     w.decode_s = m->decode_s;
     if (codec->linear) w.rounds = codec->linear->rounds; /* as algorithms.c chooses under algorithm=auto */
     else w.vias = 1u << (codec->caps & TAUT_CAP_SLICEABLE ? TAUT_VIA_SRA : TAUT_VIA_GATHER);
-    if (codec->caps & TAUT_CAP_INTEGER && spec->stages == 1)
-        w.vias |= 1u << TAUT_VIA_FIELDS; /* where the link has it */
+    if (codec->caps & TAUT_CAP_INTEGER && spec->stages == 1) w.vias |= 1u << TAUT_VIA_FIELDS; /* if the link has it */
     w.agree = (codec->caps & TAUT_CAP_GLOBAL_STATS) != 0;
     return w;
 }

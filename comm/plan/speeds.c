@@ -43,8 +43,7 @@ static taut_status list_speeds(taut__observer *o, const taut_tensor *t)
     spec[n++] = o->grid[GRID_RANS];
     if (taut__spec_suits(&o->starter, t) == TAUT_OK) spec[n++] = o->starter;
     o->speed = taut__alloc(n, sizeof *o->speed);
-    o->seconds =
-        taut__alloc(4 * n + 1, sizeof *o->seconds); /* the last: of a change of basis, per element and direction */
+    o->seconds = taut__alloc(4 * n + 1, sizeof *o->seconds); /* the last: of a basis, per element and direction */
     float *x = taut__alloc(GAUSSIANS, sizeof *x);
     if (!o->speed || !o->seconds || !x) s = taut__fail(TAUT_E_NOMEM, "auto: out of memory");
     if (s == TAUT_OK) o->speeds = n, fill_gaussian(x);

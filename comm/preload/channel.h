@@ -195,8 +195,7 @@ float *taut__own_sample(const taut__channel *c, const taut__entry *e,
 void   taut__look_at(taut__channel *c, const taut__entry *e, taut__site *s, float *own,
                      double took); /* a plain call is over; frees own */
 void   taut__note_output(taut__channel *c, const taut__entry *e, taut__site *s); /* a plain call, or a blocking one, is over */
-bool   taut__gathers_scattered(taut__channel     *c,
-                               const taut__entry *e); /* an allgather of a multiple of the latest sum of that size */
+bool taut__gathers_scattered(taut__channel *c, const taut__entry *e); /* a multiple of the latest sum of that size */
 void   taut__note_norm(taut__channel *c, const taut__entry *e, taut__site *s);
 void   taut__note_broadcast(taut__channel *c, const void *buf, size_t bytes);
 
@@ -224,8 +223,7 @@ void taut__worker_stop(taut__channel *c);
 void taut__flight_code(taut__channel *c, taut__entry *e, taut__position *p); /* a queued coded call begins */
 void taut__flight_plain(taut__channel *c, taut__entry *e, taut__site *s);    /* a queued plain call begins */
 void taut__flights_wait(taut__channel *c);                                   /* all that have begun are over */
-void taut__worker_turn(taut__channel *c,
-                       unsigned      *turns); /* the worker waits for something: one look at everything else */
+void taut__worker_turn(taut__channel *c, unsigned *turns); /* the worker waits: one look at everything else */
 
 /* stray_mpi.c; on the worker, except for the first */
 void taut__strays_post(taut__channel *c, const taut__entry *e); /* a non-blocking call; under the channel's lock */

@@ -51,8 +51,7 @@ taut_status taut__enqueue_sum(taut__reduction *red, taut__range r, void *acc, ui
                               uint8_t *slot, taut_norm2 *lost);
 /* Nothing is known of sums yet, nor of the slot (NULL: none) that this rank's goes into: where a stage is made again, it was. */
 taut_status taut__enqueue_anew(taut__reduction *red, uint8_t *slot);
-taut_status taut__enqueue_bad(taut__reduction *red, const float *sum,
-                              taut__range r); /* is something in it not finite? */
+taut_status taut__enqueue_bad(taut__reduction *red, const float *sum, taut__range r); /* is anything not finite? */
 /* Where results are decoded; and what follows once those of `all` are there. mine: the part whose norm this rank measures. */
 float      *taut__enqueued_result(const taut__reduction *red);
 taut_status taut__enqueue_results(taut__reduction *red, float factor, taut__range all, taut__range mine);
@@ -61,8 +60,7 @@ taut_status taut__enqueue_sums(taut__reduction *red, taut__range mine); /* of pa
 /* ---- slots ---- */
 taut_status taut__enqueue_clear(const taut__reduction *red, uint8_t *slots, int half); /* headers = 0 */
 taut_status taut__enqueue_admit(taut__reduction *red, uint8_t *slots, int half, taut__admitted *out, taut_outcome *sum);
-taut_status taut__group_exchange(
-    taut__reduction *red); /* slot q of out to rank q, into its slot of in that is this rank's */
+taut_status taut__group_exchange(taut__reduction *red); /* slot q of out to rank q, into this rank's slot of its in */
 taut_status taut__group_gather(taut__reduction *red); /* this rank's slot of sums to all */
 taut_status taut__group_pass(taut__reduction *red, int to, const uint8_t *out, int from, uint8_t *in, size_t bytes);
 

@@ -64,6 +64,7 @@ typedef struct taut__exchange {
 } taut__exchange;
 
 enum { TAUT_SLOTS_NONE, TAUT_SLOTS_PARTS, TAUT_SLOTS_WHOLE };
+enum { TAUT_OWN_NONE, TAUT_OWN_SHRINKS, TAUT_OWN_CODES };
 typedef struct taut__exchange_way {
     taut__algorithm algorithm;     /* as the rest sees it; first */
     int             slots;         /* of sums: none, of parts, or of whole tensors */
@@ -72,14 +73,9 @@ typedef struct taut__exchange_way {
     size_t (*stages)(const taut__reduction *red);
     taut_status (*enqueue)(taut__reduction *red, size_t stage);
     size_t (*again)(bool parts); /* the stage to go on from; parts: contributions were too long, else only sums */
-    bool (*too_small)(
-        taut__reduction *red); /* (optional) fields were: all stages are to be made again, with what it has changed */
+    bool (*too_small)(taut__reduction *red); /* (optional) fields were: all stages again, with what it has changed */
     size_t (*accumulator)(const taut__reduction *red); /* (optional) bytes of acc; else floats of a part */
-    enum {
-        TAUT_OWN_NONE,
-        TAUT_OWN_SHRINKS,
-        TAUT_OWN_CODES
-    } owns; /* acc's own part is kept where slots shrink; x, where codes add */
+    int owns; /* TAUT_OWN_: acc's own part is kept where slots shrink; x, where codes add */
 } taut__exchange_way;
 
 static inline taut__exchange *taut__exchange_of(const taut__reduction *red) { return red->work; }

@@ -26,13 +26,10 @@ typedef struct taut__pipeline_ops {
     size_t (*requests)(const taut__reduction *red); /* of a slot */
     /* Cuts memory into what slot points to, its requests first; memory NULL: only counts. Returns the bytes. */
     size_t (*lay_out)(const taut__reduction *red, void *slot, void *memory);
-    void (*work)(taut__reduction *red, taut__piece *p,
-                 float *scratch); /* any thread; pieces under way are independent */
-    taut_status (*choose)(taut__reduction *red,
-                          bool *moved); /* pieces that can be done now, and messages; no piece is under way */
+    void (*work)(taut__reduction *red, taut__piece *p, float *scratch); /* any thread; pieces are independent */
+    taut_status (*choose)(taut__reduction *red, bool *moved); /* pieces to do now, and messages; none is under way */
     taut_status (*settle)(taut__reduction *red, const taut__piece *p); /* done without error, and in the record */
-    taut_status (*finish)(taut__reduction *red, bool *moved,
-                          bool *over); /* slices of which nothing is left; all are: over */
+    taut_status (*finish)(taut__reduction *red, bool *moved, bool *over); /* slices that are over; over: all are */
 } taut__pipeline_ops;
 
 typedef struct taut__pipeline {
@@ -70,8 +67,7 @@ const char *taut__pipeline_cannot(const taut_spec *spec); /* an algorithm's cann
 /* A frame that holds n elements leaves, and is counted. q: of the group. */
 taut_status taut__frame_send(taut__reduction *red, taut__request *r, int q, int tag, const uint8_t *frame, size_t bytes,
                              size_t n);
-taut_status taut__frame_fits(const taut__reduction *red,
-                             const taut__request   *r); /* what came is not longer than it may be */
+taut_status taut__frame_fits(const taut__reduction *red, const taut__request *r); /* what came is not too long */
 
 /* ---- what pieces of work are made of ---- */
 

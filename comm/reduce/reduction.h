@@ -45,12 +45,9 @@ extern const taut__algorithm taut__sra, taut__ring, taut__gather, taut__native, 
 /* taut__watcher : what core wants to hear of a reduction. Slices that do not overlap may be told from several threads, except input. */
 enum { TAUT_WATCH_INPUT = 1, TAUT_WATCH_SAMPLE = 2 };
 typedef struct taut__watcher {
-    unsigned (*begin)(
-        taut__reduction *red); /* bits of TAUT_WATCH_*: what the rest is to be called for in this collective */
-    void (*form)(taut__reduction *red, size_t first,
-                 size_t n); /* the program's numbers are about to be read for the first time */
-    void (*input)(taut__reduction *red, taut__range r,
-                  const float *x); /* INPUT: x of r as it will be encoded, on the engine's thread */
+    unsigned (*begin)(taut__reduction *red); /* bits of TAUT_WATCH_*: what else is to be called this time */
+    void (*form)(taut__reduction *red, size_t first, size_t n); /* buf is about to be read for the first time */
+    void (*input)(taut__reduction *red, taut__range r, const float *x); /* INPUT: x as encoded; by the engine's thread */
     void (*sample)(taut__reduction *red, taut__range r, const float *x); /* the same, anywhere */
     void (*lost)(taut__reduction *red, taut__range r, const float *lost,
                  float factor);                                   /* factor * lost, in units of the sum, is not in it */

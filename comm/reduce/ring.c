@@ -18,11 +18,8 @@ typedef struct slot {
     double         sent_s;                  /* when this rank last sent a frame of the slice */
 } slot;
 
-enum {
-    OPEN,
-    ADD,
-    DECODE
-}; /* pieces; from: the step of the frame that it makes, or decodes. done.bytes: of that frame, 0: none was made */
+/* Pieces; from: the step of the frame that it makes, or decodes. done.bytes: of that frame, 0: none was made. */
+enum { OPEN, ADD, DECODE };
 static const char *const name[] = {[OPEN] = "encode", [ADD] = "reduce", [DECODE] = "decode"};
 enum { REQUESTS = 6 };
 

@@ -21,18 +21,10 @@ enum { TAUT_SLOTS = 3 }; /* slices under way: one being prepared, one on the wir
 enum { TAUT_RAW_DOUBLING = 1 << 15, TAUT_RAW_HALVING = 1 << 16 };
 typedef enum taut__plain_sum_way { TAUT_RAW_BY_SLICES, TAUT_RAW_BY_DOUBLING, TAUT_RAW_BY_HALVING } taut__plain_sum_way;
 
-typedef enum taut__plain_sum_small {
-    TAUT_SMALL_BEGINS,
-    TAUT_SMALL_COMES,
-    TAUT_SMALL_RUNS,
-    TAUT_SMALL_LEAVES
-} taut__plain_sum_small;
+enum { TAUT_SMALL_BEGINS, TAUT_SMALL_COMES, TAUT_SMALL_RUNS, TAUT_SMALL_LEAVES };
 
-typedef enum taut__half {
-    TAUT_REDUCE = 1,
-    TAUT_GATHER = 2,
-    TAUT_BOTH = 3
-} taut__half; /* of scatter-reduce-allgather */
+/* Of scatter-reduce-allgather. */
+typedef enum taut__half { TAUT_REDUCE = 1, TAUT_GATHER = 2, TAUT_BOTH = 3 } taut__half;
 
 typedef struct taut__plain_sum_slot {
     taut__request *out1, *in1, *out2, *in2; /* one per rank of the group; NULL: no slice has the slot */
@@ -65,7 +57,7 @@ typedef struct taut__plain_sum {
     taut__staging         stage_made;
     char                 *stage;  /* host memory for TAUT_SLOTS slices of all parts, or for all of a small sum */
     size_t                opened; /* slices whose copies to the stage have been begun */
-    taut__plain_sum_small small;  /* of a small sum, staged */
+    int                   small;  /* of a small sum, staged */
 } taut__plain_sum;
 
 /* For sums of up to n numbers in parts of multiples of block. Says what it needs of slots, which are opened later and must

@@ -115,8 +115,7 @@ static taut_status group_end(taut__data *d)
     if (stages(m)) TAUT_TRY(make_stage(m));
     if (stages(m)) TAUT_TRY(copy_all(m, true));
     else if (m->space) TAUT_TRY(m->space->event_record(m->event, m->place));
-    if (!m->space || stages(m))
-        return post(m, false); /* else the place's work may still be using what is received into */
+    if (!m->space || stages(m)) return post(m, false); /* else the place may still use what is received into */
     return TAUT_OK;
 }
 

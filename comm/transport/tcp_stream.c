@@ -140,8 +140,7 @@ taut_status taut__tcp_stream_write(taut__tcp_stream *s)
         ssize_t       n = sendmsg(s->fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (n >= 0) written(s, (size_t)n);
         else if (errno == EAGAIN) return TAUT_OK;
-        else if (errno == EPIPE || errno == ECONNRESET)
-            return TAUT_OK; /* reading tells the rest: its last words may lie there */
+        else if (errno == EPIPE || errno == ECONNRESET) return TAUT_OK; /* reading tells the rest: its last words */
         else if (errno != EINTR)
             return taut__fail(TAUT_E_TRANSPORT, "TCP: sending to rank %d: %s", s->peer, strerror(errno));
     }

@@ -71,8 +71,7 @@ void taut__tcp_stream_release(taut__tcp_stream *s);
 taut_status taut__tcp_stream_send(taut__tcp_stream *s, taut__request *r);
 taut_status taut__tcp_stream_recv(taut__tcp_stream *s, taut__request *r);
 void        taut__tcp_stream_cancel(taut__tcp_stream *s, taut__request *r);
-void        taut__tcp_stream_tell(taut__tcp_stream   *s,
-                                  const taut__notice *word); /* before all that has not begun to be written */
+void taut__tcp_stream_tell(taut__tcp_stream *s, const taut__notice *word); /* before all that has not begun */
 taut_status taut__tcp_stream_write(taut__tcp_stream *s);     /* as much as goes out now */
 taut_status taut__tcp_stream_read(taut__tcp_stream *s);      /* what is there, up to a limit, or until there is news */
 void        taut__tcp_stream_drain(taut__tcp_stream *s);     /* what is there, to nowhere */

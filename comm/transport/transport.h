@@ -45,13 +45,11 @@ typedef struct taut__transport_ops {
     taut_status (*irecv)(taut__transport *t, taut__request *r, int peer, int tag, void *buf, size_t room);
     taut_status (*poll)(taut__transport *t);  /* marks what has finished */
     void (*idle)(taut__transport *t, int us); /* wait for something to happen, at most this long */
-    void (*cancel)(taut__transport *t,
-                   taut__request   *r); /* after a failure; r is done afterwards, its buffer perhaps not: dirty */
+    void (*cancel)(taut__transport *t, taut__request *r); /* after a failure: done; its buffer perhaps not: dirty */
     taut_status (*reserve)(taut__transport *t, size_t requests); /* so many more may be under way at once */
     /* (optional) in-place sum over all ranks, blocking, the same bits everywhere. NULL: not offered */
     taut_status (*allreduce)(taut__transport *t, void *buf, size_t n, taut__number kind);
-    void (*end_job)(taut__transport *t,
-                    const char      *why); /* with allreduce: end all ranks, from any thread; does not return */
+    void (*end_job)(taut__transport *t, const char *why); /* with allreduce: ends all ranks; any thread; no return */
     void (*abort)(taut__transport *t, const taut__notice *why); /* tell all ranks; the first notice wins */
     bool (*aborted)(taut__transport *t, taut__notice *why);     /* has another rank told us? */
     /* A word to one rank, or to all others (peer -1), of whom one may lose it that has many to hear. TAUT_WORD_LEAVES is the last one

@@ -75,8 +75,7 @@ static void append(taut__request **list, taut__request *r)
 static void deliver(taut__request *send, taut__request *recv)
 {
     recv->got = send->bytes;
-    memcpy(recv->buf, send->buf,
-           taut__min(send->bytes, recv->bytes)); /* longer than the room: the owner sees got > bytes */
+    memcpy(recv->buf, send->buf, taut__min(send->bytes, recv->bytes)); /* longer: the owner sees got > bytes */
     taut__request_end(recv);
     taut__request_end(send);
 }
