@@ -8,23 +8,12 @@
 enum { TAUT_TEXTS = 16, TAUT_TEXT = 256 };
 
 /* Words of the settings, in the order in which settings.c lists them. Objective and metric: scheduler/budget.h. */
-typedef enum taut__feedback_mode {
-    TAUT_FEEDBACK_AUTO,
-    TAUT_FEEDBACK_ON,
-    TAUT_FEEDBACK_OFF,
-    TAUT_FEEDBACK_MOMENTUM
-} taut__feedback_mode;
-typedef enum taut__hierarchy_mode { TAUT_HIERARCHY_AUTO, TAUT_HIERARCHY_ON, TAUT_HIERARCHY_OFF } taut__hierarchy_mode;
-typedef enum taut__dropped_mode { TAUT_DROPPED_CLEAR, TAUT_DROPPED_RESTORE } taut__dropped_mode;
-typedef enum taut__delivery_mode { TAUT_DELIVERY_PLAIN, TAUT_DELIVERY_ASSURED } taut__delivery_mode;
-typedef enum taut__checksum_mode { TAUT_CHECKSUM_ON, TAUT_CHECKSUM_OFF } taut__checksum_mode;
-typedef enum taut__algorithm_mode {
-    TAUT_ALGORITHM_AUTO,
-    TAUT_ALGORITHM_NATIVE,
-    TAUT_ALGORITHM_SRA,
-    TAUT_ALGORITHM_RING,
-    TAUT_ALGORITHM_GATHER
-} taut__algorithm_mode;
+enum { TAUT_FEEDBACK_AUTO, TAUT_FEEDBACK_ON, TAUT_FEEDBACK_OFF, TAUT_FEEDBACK_MOMENTUM };
+enum { TAUT_HIERARCHY_AUTO, TAUT_HIERARCHY_ON, TAUT_HIERARCHY_OFF };
+enum { TAUT_DROPPED_CLEAR, TAUT_DROPPED_RESTORE };
+enum { TAUT_DELIVERY_PLAIN, TAUT_DELIVERY_ASSURED };
+enum { TAUT_CHECKSUM_ON, TAUT_CHECKSUM_OFF };
+enum { TAUT_ALGORITHM_AUTO, TAUT_ALGORITHM_NATIVE, TAUT_ALGORITHM_SRA, TAUT_ALGORITHM_RING, TAUT_ALGORITHM_GATHER };
 
 typedef struct taut__settings {
     taut_config c;               /* every field filled in and checked; strings point into text: never copy the struct */

@@ -140,7 +140,6 @@ taut_status taut__auto_plan(taut__auto *a, const double *sums);
 taut_status taut__auto_start(taut__auto *a);
 
 /* auto_guard.c */
-double taut__auto_error(const taut__layer_plan *t, const taut_norm2 *error); /* in the metric; norms too */
 size_t taut__auto_reference_put(taut__auto *a, double *v);      /* this rank's part of the exchange; v NULL: how many */
 void   taut__auto_note(taut__auto *a, const double *reference); /* what the step was, with the sums of those parts */
 taut_status taut__auto_guard(taut__auto *a);

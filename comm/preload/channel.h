@@ -201,12 +201,10 @@ void   taut__note_broadcast(taut__channel *c, const void *buf, size_t bytes);
 
 /* cycle_mpi.c : sites, doubts, and the layers of a cycle */
 taut__site *taut__site_of(taut__channel *c, const taut__entry *e);
-taut__site *taut__find_site(const taut__channel *c, uint64_t key, uint32_t ordinal);
 void        taut__vote_on_cycle(taut__channel *c, uint64_t last);
 void        taut__end_cycles(taut__channel *c);
 void        taut__reconsider(taut__channel *c); /* at the end of a cycle: doubts change */
 bool        taut__parts_fit(const taut__channel *c, const taut__position *p, const taut__entry *e);
-taut_status taut__open_course(taut__channel *c, const char *budget);
 
 /* trial_mpi.c : dry runs, and what constants would be worth */
 void taut__dry_budgets(const char *budget[TAUT_COURSES]); /* those that a dry run tries */

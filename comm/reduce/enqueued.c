@@ -99,8 +99,8 @@ taut_status taut__enqueue_encode(const taut__reduction *red, taut__range r, cons
                      encode_cell);
 }
 
-taut_status taut__enqueue_decode(const taut__reduction *red, taut__range r, uint8_t *slot, int half,
-                                 taut__admitted *seen, float *dst)
+static taut_status enqueue_decode(const taut__reduction *red, taut__range r, uint8_t *slot, int half,
+                                  taut__admitted *seen, float *dst)
 {
     return all_cells(&(cells){.red = red, .r = r, .slot = slot, .half = half, .seen = seen, .dst = dst}, TAUT_OP_DECODE,
                      decode_cell);
@@ -270,7 +270,7 @@ taut_status taut__enqueue_sums(taut__reduction *red, taut__range mine)
     TAUT_TRY(taut__enqueue_admit(red, e->sums, sums, e->admitted[sums], NULL));
     for (int q = 0; q < red->g->size; q++) {
         taut__range r = taut__part(&red->part, q);
-        TAUT_TRY(taut__enqueue_decode(red, r, taut__slot_of(red, e->sums, sums, q), sums, taut__seen_of(red, sums, q),
+        TAUT_TRY(enqueue_decode(red, r, taut__slot_of(red, e->sums, sums, q), sums, taut__seen_of(red, sums, q),
                                       to + r.first));
     }
     return taut__enqueue_results(red, taut__adds_codes(red) ? red->factor : 1, taut__whole(red), mine);

@@ -33,11 +33,9 @@ taut_status taut__enqueue_own(taut__reduction *red, taut__range r, const float *
 taut_piece  taut__piece_encode(const taut__reduction *red, taut__range r, size_t k, const float *x, float *err,
                                uint8_t *slot, int half);
 taut__range taut__cell_of(const taut__reduction *red, taut__range r, size_t k); /* n = 0: r ends before */
-/* Encodes r of x into slot; decodes slot to dst, where r is. */
+/* Encodes r of x into slot. */
 taut_status taut__enqueue_encode(const taut__reduction *red, taut__range r, const float *x, float *err, uint8_t *slot,
                                  int half);
-taut_status taut__enqueue_decode(const taut__reduction *red, taut__range r, uint8_t *slot, int half,
-                                 taut__admitted *seen, float *dst);
 taut_status taut__enqueue_pieces(const taut__reduction *red, taut__op op, const taut_piece *pieces, size_t n);
 /* What encoding has left of r, in err: its norms, and so on. */
 taut_status taut__enqueue_left(taut__reduction *red, taut__range r, const float *err, taut_norm2 *norms);

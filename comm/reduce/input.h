@@ -61,15 +61,6 @@ static inline void taut__tell_lost(taut__reduction *red, taut__range r, const fl
 {
     if (red->watched & TAUT_WATCH_SAMPLE) red->watcher->lost(red, r, lost, factor);
 }
-/* A piece of work has been done in this thread; later, where its errors are passed on: as this thread's error. */
-static inline void taut__piece_end(taut__piece_done *done)
-{
-    done->why = done->status == TAUT_OK ? NULL : taut_last_error();
-}
-static inline taut_status taut__piece_status(const taut__piece_done *done)
-{
-    return done->status == TAUT_OK ? TAUT_OK : taut__fail(done->status, "%s", done->why);
-}
 /* The wire's share: from sending what this rank owed, at sent_s, to the beginning of the piece of work, just done, that
  * needed the bytes received. */
 void taut__trace_wire(taut__reduction *red, double sent_s, const taut__piece_done *done, uint64_t bytes);

@@ -240,7 +240,7 @@ static int hops_within(const taut__reduction *red)
 /* With a hierarchy leaders wait for other leaders, who may wait for their own hosts. */
 static int waiting_for(const taut__job *job, int *hops)
 {
-    const taut__reduction *red = taut__reduction_of_const(job);
+    const taut__reduction *red = (const taut__reduction *)(const void *)job;
     *hops += in_hosts(red);
     if (taut__aside_busy(red)) return -1;
     switch (red->phase) {

@@ -36,7 +36,6 @@ taut_status taut__raw_advance(taut__reduction *red, bool *moved, bool *done);
  * it is, and the statistics then send all of them the way of raw sums, before which the others turn back. */
 enum { TAUT_LEARN_FIRST = 8, TAUT_LEARN_EVERY = 8 }; /* collectives: these, and every so manyth, show the basis their result */
 
-bool        taut__rotates(const taut__reduction *red); /* this collective is coded in a basis */
 bool        taut__rotated(const taut__reduction *red); /* it has been turned, and not yet back */
 bool        taut__learns(const taut__reduction *red);  /* its result is to be shown to the basis */
 void        taut__rotate_begin(taut__reduction *red);

@@ -134,10 +134,6 @@ struct taut__reduction {
 };
 
 static inline taut__reduction       *taut__reduction_of(taut__job *job) { return (taut__reduction *)(void *)job; }
-static inline const taut__reduction *taut__reduction_of_const(const taut__job *job)
-{
-    return (const taut__reduction *)(const void *)job;
-}
 
 /* Slices that are coded are this part of slice_kib. They travel 4 to 16 times smaller, and a frame that fits MPI's eager messages
  * (64 KiB over TCP) leaves without a handshake, while this rank is coding the next. As many more are under way. */
@@ -149,11 +145,6 @@ static inline size_t taut__slots_for(size_t slices, size_t threads)
 {
     size_t slots = taut__min(taut__max(slices / 2, TAUT_SLOTS), TAUT_CODED_SLICE_DIV * TAUT_SLOTS);
     return taut__min(slices, taut__max(slots, threads + 1));
-}
-
-static inline size_t taut__coded_slots(const taut__reduction *red, size_t slices)
-{
-    return taut__slots_for(slices, (size_t)taut__executor_threads(taut__host_lane(red->ctx)->executor));
 }
 
 static inline bool taut__at_home(const taut__reduction *red) { return taut__on_host(red->call.place); }

@@ -19,7 +19,8 @@ static const taut_tensor *tensor_of(const taut__reduction *red)
     return taut__at_home(red) ? &red->operand->tensor : &red->operand->there;
 }
 
-bool taut__rotates(const taut__reduction *red)
+/* Is this collective coded in a basis? */
+static bool rotates(const taut__reduction *red)
 {
     return red->operand->turns && red->halves == TAUT_BOTH && red->g->size > 1 && red->g->rank >= 0 &&
            taut__axes_ready(axes_of(red));
@@ -38,7 +39,7 @@ bool taut__learns(const taut__reduction *red)
 void taut__rotate_begin(taut__reduction *red)
 {
     const taut_tensor *own = tensor_of(red);
-    red->rotation = (taut__rotation){.plain = *own, .will = taut__rotates(red)};
+    red->rotation = (taut__rotation){.plain = *own, .will = rotates(red)};
     if (red->rotation.plain.scale_n > 1) red->rotation.plain.scale_n = 0, red->rotation.plain.scale = NULL;
     red->call.turned = false;
     red->call.tensor = red->rotation.will ? &red->rotation.plain : own;

@@ -49,7 +49,6 @@ taut_status taut__tcp_resolve(const char *text, bool passive, struct sockaddr_st
 int  taut__tcp_listen(const struct sockaddr_storage *at); /* -1, with errno; at: NULL for any address and port */
 int  taut__tcp_port(int fd);
 void taut__tcp_close(int *fd);                             /* does nothing for -1 */
-void taut__tcp_tune(int fd);                               /* nonblocking, no delay */
 int  taut__tcp_connect(const struct sockaddr_storage *to); /* begins to; -1, with errno */
 int  taut__tcp_connected(int fd, int wait_ms);             /* 1, 0: not yet, -1 with errno */
 #define TAUT_TCP_SILENT "no answer, as behind a firewall that drops packets"

@@ -287,15 +287,10 @@ static bool is_busy(taut__nccl_comm comm)
     return false;
 }
 
-static void wait_until_idle(taut__nccl_comm comm)
-{
-    while (is_busy(comm)) pthread_cond_wait(&idle, &lock);
-}
-
 void taut__nccl_forget(taut__nccl_comm comm)
 {
     pthread_mutex_lock(&lock);
-    wait_until_idle(comm);
+    while (is_busy(comm)) pthread_cond_wait(&idle, &lock);
     for (size_t i = 0; i < n_sites; i++) {
         site *at = site_at(i);
         if (at->call.comm != comm) continue;
