@@ -153,11 +153,7 @@ const taut__exchange_way taut__exchange_native = {
 
 /* ---- linear ---- */
 
-static const taut_codec_linear *table(const taut__reduction *red) { return taut__codec_of(red)->linear; }
-static size_t                   factor_elems(const taut__reduction *red, int round)
-{
-    return table(red)->factor_elems(&red->call.spec->stage[0], red->call.tensor, round);
-}
+static int rounds(const taut__reduction *red) { return taut__codec_of(red)->linear->rounds; }
 
 static taut_status project(taut__reduction *red, int round)
 {
@@ -168,15 +164,15 @@ static taut_status project(taut__reduction *red, int round)
     else x = taut__form(red, 0, red->call.n);
     taut_piece p = {.call = red->call, .src = x, .round = round, .factor = e->acc};
     TAUT_TRY(taut__enqueue_pieces(red, TAUT_OP_PROJECT, &p, 1));
-    red->record.payload_bytes += 4 * factor_elems(red, round);
-    return red->g->data->ops->sum(red->g->data, e->acc, factor_elems(red, round), TAUT_NUMBER_F32, place_of(red));
+    red->record.payload_bytes += 4 * taut__factor_elems(red, round);
+    return red->g->data->ops->sum(red->g->data, e->acc, taut__factor_elems(red, round), TAUT_NUMBER_F32, place_of(red));
 }
 
 static taut_status absorb(taut__reduction *red, int round)
 {
     taut__exchange *e = taut__exchange_of(red);
     taut_piece      p = {.call = red->call, .round = round, .factor = e->acc};
-    TAUT_TRY(red->lane->vectors->scale(place_of(red), e->acc, 1.0f / (float)red->g->size, factor_elems(red, round)));
+    TAUT_TRY(red->lane->vectors->scale(place_of(red), e->acc, 1.0f / (float)red->g->size, taut__factor_elems(red, round)));
     return taut__enqueue_pieces(red, TAUT_OP_ABSORB, &p, 1);
 }
 
@@ -199,14 +195,14 @@ static taut_status enqueue_linear(taut__reduction *red, size_t stage)
 {
     int round = (int)stage;
     if (round > 0) TAUT_TRY(absorb(red, round - 1));
-    return round < table(red)->rounds ? project(red, round) : reconstruct(red);
+    return round < rounds(red) ? project(red, round) : reconstruct(red);
 }
 
-static size_t linear_stages(const taut__reduction *red) { return (size_t)table(red)->rounds + 1; }
+static size_t linear_stages(const taut__reduction *red) { return (size_t)rounds(red) + 1; }
 static size_t linear_accumulator(const taut__reduction *red)
 {
     size_t most = 0;
-    for (int k = 0; k < table(red)->rounds; k++) most = taut__max(most, factor_elems(red, k));
+    for (int k = 0; k < rounds(red); k++) most = taut__max(most, taut__factor_elems(red, k));
     return most * sizeof(float);
 }
 

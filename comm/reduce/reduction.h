@@ -163,6 +163,11 @@ static inline bool taut__sums_exact(const taut__reduction *red)
 {
     return taut__codec_of(red)->caps & TAUT_CAP_SPARSE && red->halves != TAUT_GATHER;
 }
+/* Floats of a linear codec's factor in a round. */
+static inline size_t taut__factor_elems(const taut__reduction *red, int round)
+{
+    return taut__codec_of(red)->linear->factor_elems(&red->call.spec->stage[0], red->call.tensor, round);
+}
 
 /* ---- algorithms.c ---- */
 const taut__algorithm *taut__algorithm_by_name(const char *name);

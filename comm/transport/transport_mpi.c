@@ -15,17 +15,10 @@
 
 enum { WHOLE_MAX = 1 << 30, CHECK_SEED = 12345, ABORT_S = 2 };
 
-static taut_status failed(int rc, const char *what)
-{
-    char text[MPI_MAX_ERROR_STRING] = "";
-    int  n = 0;
-    MPI_Error_string(rc, text, &n);
-    return taut__fail(TAUT_E_TRANSPORT, "MPI: %s: %s", what, text);
-}
 #define MPI_TRY(call, what)                                                                                            \
     do {                                                                                                               \
         int mpi_rc_ = (call);                                                                                          \
-        if (mpi_rc_ != MPI_SUCCESS) return failed(mpi_rc_, what);                                                      \
+        if (mpi_rc_ != MPI_SUCCESS) return taut__mpi_failed(mpi_rc_, what);                                                      \
     } while (0)
 
 static taut__mpi *self_of(taut__transport *t) { return (taut__mpi *)t; }
@@ -44,7 +37,7 @@ static taut_status message_type(size_t bytes, MPI_Datatype *type, int *count)
     MPI_TRY(MPI_Type_contiguous(WHOLE_MAX, MPI_BYTE, &whole), "datatype");
     int rc = MPI_Type_create_struct(2, length, at, (MPI_Datatype[]){whole, MPI_BYTE}, type);
     MPI_Type_free(&whole);
-    if (rc != MPI_SUCCESS) return failed(rc, "datatype");
+    if (rc != MPI_SUCCESS) return taut__mpi_failed(rc, "datatype");
     *count = 1;
     MPI_TRY(MPI_Type_commit(type), "datatype");
     return TAUT_OK;
@@ -248,7 +241,7 @@ static taut_status check_native(taut__mpi *m, float *x) /* x: CHECK_MOST floats 
         h[0] = XXH3_64bits(x, (size_t)sizes[k] * sizeof *x);
         h[1] = ~h[0];
         if (rc == MPI_SUCCESS) rc = MPI_Allreduce(h, all, 2, MPI_UINT64_T, MPI_MAX, m->native);
-        if (rc != MPI_SUCCESS) return failed(rc, "MPI_Allreduce");
+        if (rc != MPI_SUCCESS) return taut__mpi_failed(rc, "MPI_Allreduce");
         same &= all[0] == ~all[1];
     }
     m->exact = same;
@@ -365,7 +358,7 @@ static taut_status find_hosts(taut__mpi *m, int fake_hosts)
     if (rc != MPI_SUCCESS) taut__mpi_revoke(local); /* for those who wait for this rank in it */
     MPI_Comm_free(&local);
     if (rc == MPI_SUCCESS) rc = MPI_Allgather(&lowest, 1, MPI_INT, first, 1, MPI_INT, m->comm);
-    if (rc != MPI_SUCCESS) return failed(rc, "finding the ranks of each host");
+    if (rc != MPI_SUCCESS) return taut__mpi_failed(rc, "finding the ranks of each host");
     for (int r = 0, hosts = 0; r < size; r++) first[r] = first[r] == r ? hosts++ : first[first[r]];
     return TAUT_OK;
 }
