@@ -180,8 +180,8 @@ bool        taut__votes_at(const taut__channel *c, uint64_t event);
 const void *taut__input_of(const taut__entry *e);
 int         taut__fail_as_mpi(taut__channel *c, const taut__site *s, taut_status status);
 /* A coded call is over. sent, dense: bytes of the layer before it */
-void        taut__note_coded(taut__channel *c, const taut__entry *e, taut__site *s, const taut_layer *layer, uint64_t sent,
-                             uint64_t dense, double took);
+void taut__note_coded(taut__channel *c, const taut__entry *e, taut__site *s, const taut_layer *layer, uint64_t sent,
+                      uint64_t dense, double took);
 taut_status taut__reduce_into(taut__channel *c, const taut__entry *e, taut_layer *layer, void *to);
 taut_status taut__end_step(taut__channel *c, int course);
 
@@ -193,9 +193,9 @@ bool taut__any_says(taut__channel *c, bool yes);               /* needs no contr
 float *taut__own_sample(const taut__channel *c, const taut__entry *e,
                         const taut__site *s); /* NULL: this call is not looked at; to be freed */
 void   taut__look_at(taut__channel *c, const taut__entry *e, taut__site *s, float *own,
-                     double took); /* a plain call is over; frees own */
-void   taut__note_output(taut__channel *c, const taut__entry *e, taut__site *s); /* a plain call, or a blocking one, is over */
-bool taut__gathers_scattered(taut__channel *c, const taut__entry *e); /* a multiple of the latest sum of that size */
+                     double took);                                               /* a plain call is over; frees own */
+void   taut__note_output(taut__channel *c, const taut__entry *e, taut__site *s); /* a call is over */
+bool   taut__gathers_scattered(taut__channel *c, const taut__entry *e); /* a multiple of the latest sum of that size */
 void   taut__note_norm(taut__channel *c, const taut__entry *e, taut__site *s);
 void   taut__note_broadcast(taut__channel *c, const void *buf, size_t bytes);
 
@@ -231,16 +231,16 @@ void taut__strays_close(taut__channel *c);
 /* waits_mpi.c : how long the program waits for requests that it got from here */
 void taut__waits_expect(taut__channel *c, uint64_t event, MPI_Request request);
 void taut__waits_arrived(taut__channel *c, uint64_t event, MPI_Request request);
-int  taut__wait(MPI_Request *r, MPI_Status *s);
-int  taut__waitall(int n, MPI_Request *r, MPI_Status *s);
-int  taut__waitany(int n, MPI_Request *r, int *index, MPI_Status *s);
-int  taut__waitsome(int n, MPI_Request *r, int *done, int *index, MPI_Status *s);
+int  taut__MPI_Wait(MPI_Request *r, MPI_Status *s);
+int  taut__MPI_Waitall(int n, MPI_Request *r, MPI_Status *s);
+int  taut__MPI_Waitany(int n, MPI_Request *r, int *index, MPI_Status *s);
+int  taut__MPI_Waitsome(int n, MPI_Request *r, int *done, int *index, MPI_Status *s);
 
 /* persistent_mpi.c */
 int  taut__allreduce_init(taut__channel *c, taut__entry *e, MPI_Comm comm, MPI_Info info, MPI_Request *request);
-int  taut__start(MPI_Request *r);
-int  taut__startall(int n, MPI_Request *r);
-int  taut__request_free(MPI_Request *r);
+int  taut__MPI_Start(MPI_Request *r);
+int  taut__MPI_Startall(int n, MPI_Request *r);
+int  taut__MPI_Request_free(MPI_Request *r);
 void taut__persistent_close_all(void);
 
 /* intercept_mpi.c */

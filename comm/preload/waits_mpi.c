@@ -84,13 +84,13 @@ static void note(const expected *x, double begin)
     note(&x, begin);                                                                                                   \
     return rc
 
-int taut__wait(MPI_Request *r, MPI_Status *s) { TIMED(1, r, taut__real_mpi.Wait(r, s)); }
-int taut__waitall(int n, MPI_Request *r, MPI_Status *s) { TIMED(n, r, taut__real_mpi.Waitall(n, r, s)); }
-int taut__waitany(int n, MPI_Request *r, int *index, MPI_Status *s)
+int taut__MPI_Wait(MPI_Request *r, MPI_Status *s) { TIMED(1, r, taut__real_mpi.Wait(r, s)); }
+int taut__MPI_Waitall(int n, MPI_Request *r, MPI_Status *s) { TIMED(n, r, taut__real_mpi.Waitall(n, r, s)); }
+int taut__MPI_Waitany(int n, MPI_Request *r, int *index, MPI_Status *s)
 {
     TIMED(n, r, taut__real_mpi.Waitany(n, r, index, s));
 }
-int taut__waitsome(int n, MPI_Request *r, int *done, int *index, MPI_Status *s)
+int taut__MPI_Waitsome(int n, MPI_Request *r, int *done, int *index, MPI_Status *s)
 {
     TIMED(n, r, taut__real_mpi.Waitsome(n, r, done, index, s));
 }
