@@ -42,7 +42,7 @@ void taut__slots_need(taut__slots *s, size_t bytes, size_t requests, size_t coun
 taut_status taut__slots_open(taut__slots *s, taut__arena *arena, void *memory);
 void        taut__slots_release(taut__slots *s);
 void *taut__slots_take(taut__slots *s, size_t bytes, size_t requests); /* the own one if free; NULL: none is left */
-void        taut__slots_give(taut__slots *s, void *slot);
+void  taut__slots_give(taut__slots *s, void *slot);
 
 /* Slots that are opened from now on, and what is lent once nothing is, are of such memory. */
 void taut__arena_stage(taut__arena *a, const taut__space *space, taut_place place);

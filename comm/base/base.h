@@ -58,11 +58,11 @@ int    taut__snprintf(char *dst, size_t cap, const char *fmt, ...) __attribute__
 
 /* ---- Memory ---- zeroed, 64-byte aligned; NULL when out of memory. Counted, so that tests can prove that a step
  * allocates nothing, and can make the n-th allocation fail. */
-void  *taut__alloc(size_t count, size_t size); /* NULL also when count*size overflows */
-void   taut__free(void *p);
+void *taut__alloc(size_t count, size_t size); /* NULL also when count*size overflows */
+void  taut__free(void *p);
 /* A larger copy of an array of `used` elements in its place, the old one released; false, and nothing is touched, when out of memory. array: points to
  * the pointer. */
-bool   taut__grow(void *array, size_t used, size_t room, size_t size);
+bool taut__grow(void *array, size_t used, size_t room, size_t size);
 /* Room for n elements at *array (array: as above), where there are *room; what was in it is lost where those are fewer. False: out of memory, and
  * nothing is there. */
 bool   taut__room(void *array, size_t *room, size_t n, size_t size);

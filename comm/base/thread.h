@@ -10,7 +10,7 @@ taut_status taut__thread_start(pthread_t *thread, void *(*body)(void *), void *a
 /* Tells it, by what it looks at under the lock, and waits for its end where it is running. */
 void taut__thread_stop(pthread_t thread, bool running, pthread_mutex_t *lock, pthread_cond_t *wake, bool *quit);
 /* With the lock, which is given up meanwhile. False: nobody has signalled for so long. */
-bool        taut__wait_ns(pthread_cond_t *wake, pthread_mutex_t *lock, int64_t ns);
-void        taut__thread_fail_after(int n); /* tests: the n-th start from now fails, once, counted from 0; -1 = never */
+bool taut__wait_ns(pthread_cond_t *wake, pthread_mutex_t *lock, int64_t ns);
+void taut__thread_fail_after(int n); /* tests: the n-th start from now fails, once, counted from 0; -1 = never */
 
 #endif

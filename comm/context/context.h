@@ -89,7 +89,7 @@ taut_status taut__lane_borrow(taut__lane *lane, size_t bytes, void **out);
 void        taut__lane_give_back(taut__lane *lane, void *memory); /* NULL is fine; no work on it is left */
 /* Each worker: two of so many floats, and room for a payload of so many bytes. With the engine held. */
 taut_status taut__context_scratch(taut__lane *lane, size_t floats, size_t payload);
-taut_status taut__context_tags(taut__context *ctx, int *tag); /* TAUT_TAGS in a row */
+taut_status taut__context_tags(taut__context *ctx, int *tag);        /* TAUT_TAGS in a row */
 taut_status taut__context_slots(taut__context *ctx, taut__slots *s); /* opens them; two requests more are for control */
 taut_status taut__context_arena(taut__context *ctx); /* if layers have changed, and nothing is under way: fits it */
 /* Adds a few doubles over all ranks, agreed; blocking, in an order that all ranks share. */

@@ -30,8 +30,8 @@ static taut_status tell(taut_comm *comm, const double *each, taut_status mine, c
 taut_status taut__comm_agree(taut_comm *comm, taut_status mine)
 {
     taut__kept why = taut__keep_error(); /* of mine */
-    size_t  ranks = (size_t)comm->ctx.t->size;
-    double *each = taut__alloc(ranks, sizeof *each);
+    size_t     ranks = (size_t)comm->ctx.t->size;
+    double    *each = taut__alloc(ranks, sizeof *each);
     if (!each) return taut__fail(TAUT_E_NOMEM, "out of memory"); /* the others wait as long as for any lost rank */
     each[comm->ctx.t->rank] = mine;
     taut_status told = taut__context_sum(&comm->ctx, each, ranks);

@@ -173,7 +173,7 @@ void taut__layer_drop_codec(taut_layer *layer); /* and all that it has */
 taut_status taut__layer_runs(const taut_layer *layer, const taut_spec *wire,
                              taut_space space);            /* TAUT_E_UNSUPPORTED: its codec does not, there */
 float       taut__layer_momentum(const taut_layer *layer); /* of its feedback; 0: none */
-taut_status taut__layer_axes(taut_layer *layer);    /* its basis, if its codec is coded in one */
+taut_status taut__layer_axes(taut_layer *layer);           /* its basis, if its codec is coded in one */
 taut_layer *taut__layer_named(const taut_comm *comm, const char *name); /* NULL: there is none */
 taut_status taut__layer_prepare(taut_layer *layer); /* memory for its spec; does nothing when there is */
 void        taut__layer_destroy(taut_layer *layer);
@@ -183,7 +183,7 @@ taut_status taut__layer_bundle(taut_comm *comm, const char *name, size_t n, taut
 void        taut__layer_starts(taut_layer *layer); /* counts it */
 taut_status taut__layer_wait(taut_layer *layer);
 taut_status taut__layer_finish(taut_layer *layer, taut_status s); /* the buffer is the program's again */
-void taut__layer_count(taut_layer *layer); /* of a collective that is complete; with the engine's lock */
+void        taut__layer_count(taut_layer *layer); /* of a collective that is complete; with the engine's lock */
 const char *taut__layer_text(const taut_layer *layer, char *dst, size_t cap); /* name, dtype, shape, spec */
 
 /* place.c : where a layer's buffers lie */
@@ -201,13 +201,13 @@ static inline bool taut__layer_at_home(const taut_layer *layer) { return taut__l
 /* scale.c : the unit of a layer's errors */
 taut_status        taut__scale_use(taut_layer *layer); /* its codec or its scale are others: does it count? */
 void               taut__scale_drop(taut_layer *layer);
-taut_status taut__scale_same(const taut_layer *from, taut_layer *to); /* of a layer of another communicator */
-static inline bool taut__scale_there(const taut_layer *layer) /* read in memory of a device */
+taut_status        taut__scale_same(const taut_layer *from, taut_layer *to); /* of a layer of another communicator */
+static inline bool taut__scale_there(const taut_layer *layer)                /* read in memory of a device */
 {
     return layer->scale_lent.at && !taut__on_host(layer->scale_lent.place);
 }
 static inline bool taut__scale_usable(float s) { return s > 0 && isfinite(s); }
-void taut__scale_look(taut_layer *layer); /* after a collective: what its samples saw of one in place */
+void               taut__scale_look(taut_layer *layer); /* after a collective: what its samples saw of one in place */
 
 taut_status taut__layer_adopt(taut_layer *layer, const taut_spec *spec); /* from now on; the residual stays */
 void        taut__layer_scale_error(taut_layer *layer,
@@ -310,7 +310,7 @@ void        taut__sample_release(taut_layer *layer);
 void        taut__sample_reset(taut_layer *layer); /* another codec: what was learnt of its errors does not hold */
 /* Of a collective: choose the blocks; keep what falls on them: x as it is encoded; what encoding lost, times factor in units of the
  * sum; the result. Slices that do not overlap may come from several threads. */
-bool taut__sample_begin(taut_layer *layer); /* false: none */
+bool taut__sample_begin(taut_layer *layer);                               /* false: none */
 void taut__sample_x(taut__reduction *red, taut__range r, const float *x); /* as a watcher's */
 void taut__sample_lost(taut__reduction *red, taut__range r, const float *lost, float factor);
 void taut__sample_result(taut_layer *layer);

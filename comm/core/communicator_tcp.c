@@ -122,8 +122,8 @@ static int culprit(const verdict *all, int ranks)
 /* All ranks return the culprit's failure; who has failed for a reason of his own, that. */
 static taut_status agree(taut__tcp_meeting *m, taut_status mine, void *room)
 {
-    verdict  v = {.status = mine};
-    verdict *all = room;
+    verdict    v = {.status = mine};
+    verdict   *all = room;
     taut__kept own = taut__keep_error();
     if (mine != TAUT_OK) snprintf(v.text, sizeof v.text, "%.315s", own.text);
     TAUT_TRY(taut__tcp_tell_all(m, &v, sizeof v, all));

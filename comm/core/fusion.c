@@ -71,8 +71,8 @@ static taut_status add_bucket(taut_comm *comm)
     taut__bucket *b = taut__alloc(1, sizeof *b);
     taut_layer  **member = taut__alloc(BUCKET_ROOM, sizeof *member);
     int           tag;
-    bool          room = b && member && taut__grow(&comm->bucket, comm->buckets, comm->buckets + 1, sizeof *comm->bucket);
-    taut_status   s =
+    bool        room = b && member && taut__grow(&comm->bucket, comm->buckets, comm->buckets + 1, sizeof *comm->bucket);
+    taut_status s =
         room ? taut__context_tags(&comm->ctx, &tag) : taut__fail(TAUT_E_NOMEM, "out of memory for a bucket");
     if (s != TAUT_OK) {
         taut__free(b), taut__free(member);

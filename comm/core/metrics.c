@@ -88,39 +88,39 @@ static metric metric_of(const figures *f, size_t i)
 {
     const taut_comm_stats *c = &f->c;
     const metric           all[METRICS] = {
-        {"taut_running", "gauge", "1 while the communicator exists, 0 after it was destroyed.", f->running},
-        {"taut_last_step_timestamp_seconds", "gauge", "When the last step ended, seconds since 1970.", f->now},
-        {"taut_steps_total", "counter", "Steps that have ended.", (double)c->steps},
-        {"taut_layers", "gauge", "Layers that are registered.", (double)f->layers},
-        {"taut_sent_bytes_total", "counter", "Bytes sent by this rank, headers, statistics and probes among them.",
-         (double)c->bytes_sent},
-        {"taut_uncompressed_bytes_total", "counter", "Bytes that the same messages would have taken uncompressed.",
-         (double)c->bytes_dense},
-        {"taut_probe_bytes_total", "counter", "Of the bytes sent, those that measured the link.",
-         (double)c->bytes_probes},
-        {"taut_relative_squared_error", "gauge",
-         "Error of the last step's aggregate in the metric of the budget, relative to its squared norm.",
-         c->rel_err2_metric},
-        {"taut_relative_squared_error_low", "gauge", "Lower end of the interval of that error.",
-         c->rel_err2_metric_low},
-        {"taut_relative_squared_error_high", "gauge", "Upper end of the interval of that error.",
-         c->rel_err2_metric_high},
-        {"taut_relative_squared_error_plain", "gauge", "The same error in the plain metric.", c->rel_err2},
-        {"taut_error_measured", "gauge",
-         "1 if the error was measured on the result in every layer that loses something, 0 if it is the encoders' own.",
-         (double)c->measured},
-        {"taut_budget_relative_squared_error", "gauge",
-         "Error that the last step was allowed; 0 while no plan is in force.", c->budget},
-        {"taut_budget_violations_total", "counter", "Steps whose error exceeded the budget.",
-         (double)c->budget_violations},
-        {"taut_plans_total", "counter", "Plans adopted.", (double)c->plans},
-        {"taut_communication_seconds_total", "counter", "Time during which at least one collective was under way.",
-         c->comm_s},
-        {"taut_waiting_seconds_total", "counter", "Time that the program spent waiting for communication.",
-         c->exposed_s},
-        {"taut_codec_seconds_total", "counter",
-         "Time of encoding and decoding, all threads of this rank together.", c->codec_s},
-        {"taut_planning_seconds_total", "counter", "Time spent on measuring and planning.", c->plan_s},
+                  {"taut_running", "gauge", "1 while the communicator exists, 0 after it was destroyed.", f->running},
+                  {"taut_last_step_timestamp_seconds", "gauge", "When the last step ended, seconds since 1970.", f->now},
+                  {"taut_steps_total", "counter", "Steps that have ended.", (double)c->steps},
+                  {"taut_layers", "gauge", "Layers that are registered.", (double)f->layers},
+                  {"taut_sent_bytes_total", "counter", "Bytes sent by this rank, headers, statistics and probes among them.",
+                   (double)c->bytes_sent},
+                  {"taut_uncompressed_bytes_total", "counter", "Bytes that the same messages would have taken uncompressed.",
+                   (double)c->bytes_dense},
+                  {"taut_probe_bytes_total", "counter", "Of the bytes sent, those that measured the link.",
+                   (double)c->bytes_probes},
+                  {"taut_relative_squared_error", "gauge",
+                   "Error of the last step's aggregate in the metric of the budget, relative to its squared norm.",
+                   c->rel_err2_metric},
+                  {"taut_relative_squared_error_low", "gauge", "Lower end of the interval of that error.",
+                   c->rel_err2_metric_low},
+                  {"taut_relative_squared_error_high", "gauge", "Upper end of the interval of that error.",
+                   c->rel_err2_metric_high},
+                  {"taut_relative_squared_error_plain", "gauge", "The same error in the plain metric.", c->rel_err2},
+                  {"taut_error_measured", "gauge",
+                   "1 if the error was measured on the result in every layer that loses something, 0 if it is the encoders' own.",
+                   (double)c->measured},
+                  {"taut_budget_relative_squared_error", "gauge",
+                   "Error that the last step was allowed; 0 while no plan is in force.", c->budget},
+                  {"taut_budget_violations_total", "counter", "Steps whose error exceeded the budget.",
+                   (double)c->budget_violations},
+                  {"taut_plans_total", "counter", "Plans adopted.", (double)c->plans},
+                  {"taut_communication_seconds_total", "counter", "Time during which at least one collective was under way.",
+                   c->comm_s},
+                  {"taut_waiting_seconds_total", "counter", "Time that the program spent waiting for communication.",
+                   c->exposed_s},
+                  {"taut_codec_seconds_total", "counter", "Time of encoding and decoding, all threads of this rank together.",
+                   c->codec_s},
+                  {"taut_planning_seconds_total", "counter", "Time spent on measuring and planning.", c->plan_s},
     };
     return all[i];
 }
@@ -136,8 +136,7 @@ static void put_all(FILE *f, const char *path)
         metric x = metric_of(&list->now, i);
         put_head(f, x.name, x.type, x.help);
         for (const taut__metrics *m = list; m; m = m->next)
-            if (strcmp(m->path, path) == 0)
-                put(f, "%s{%s} %.17g\n", x.name, m->labels, metric_of(&m->now, i).value);
+            if (strcmp(m->path, path) == 0) put(f, "%s{%s} %.17g\n", x.name, m->labels, metric_of(&m->now, i).value);
     }
     put_head(f, "taut_codec_elements", "gauge", "Elements of the layers that this codec carries now.");
     for (const taut__metrics *m = list; m; m = m->next)

@@ -155,7 +155,8 @@ taut_status taut_layer_register(taut_comm *comm, const char *name, taut_dtype dt
                           "taut_layer_register: dtype=%d: must be TAUT_F32 (%d), TAUT_F16 (%d) or TAUT_BF16 (%d)",
                           (int)dtype, TAUT_F32, TAUT_F16, TAUT_BF16);
     TAUT_TRY(check_shape(name, ndim, shape, &n));
-    if (taut__layer_named(comm, name)) return taut__fail(TAUT_E_INVALID, "layer '%s': registered already: each name once", name);
+    if (taut__layer_named(comm, name))
+        return taut__fail(TAUT_E_INVALID, "layer '%s': registered already: each name once", name);
     TAUT_TRY(room_for_layer(comm));
     taut_layer *l = layer_create(comm, name, dtype, ndim, shape, n);
     TAUT_TRY(add_layer(comm, l));

@@ -151,10 +151,8 @@ static taut_status make_room(taut__auto *a)
     size_t room = 2 * a->room + 64, n = a->layers;
     if (n < a->room) return TAUT_OK;
     if (!taut__grow(&a->layer_plans, n, room, sizeof *a->layer_plans) ||
-        !taut__grow(&a->watch, n, room, sizeof *a->watch) ||
-        !taut__grow(&a->scratch, n, room, sizeof *a->scratch) ||
-        !taut__grow(&a->aggregate, n, room, sizeof *a->aggregate) ||
-        !taut__grow(&a->span, n, room, sizeof *a->span))
+        !taut__grow(&a->watch, n, room, sizeof *a->watch) || !taut__grow(&a->scratch, n, room, sizeof *a->scratch) ||
+        !taut__grow(&a->aggregate, n, room, sizeof *a->aggregate) || !taut__grow(&a->span, n, room, sizeof *a->span))
         return taut__fail(TAUT_E_NOMEM, "auto: out of memory for %zu layers", room);
     TAUT_TRY(taut__arms_room(a, n, room));
     a->room = room;

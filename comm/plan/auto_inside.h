@@ -156,8 +156,8 @@ void   taut__sets_begin(taut__auto *a, double scale); /* a plan: this scale for 
 /* arms.c */
 taut_status taut__arms_room(taut__auto *a, size_t used, size_t room);
 void        taut__arms_free(taut__auto *a);
-void taut__arms_reset(taut__auto *a); /* nothing is known: at creation, or with a checkpoint's plan */
-taut_status taut__arms_plan(taut__auto *a); /* from a->offers: plans, and the one to begin with in force */
+void        taut__arms_reset(taut__auto *a); /* nothing is known: at creation, or with a checkpoint's plan */
+taut_status taut__arms_plan(taut__auto *a);  /* from a->offers: plans, and the one to begin with in force */
 /* Ends a step. seconds: of the step before, agreed, as all ranks contributed a->arms.seconds. counts: nothing but the layers' own
  * collectives happened in the step that ends. Returns the arm of the next step. */
 int         taut__arms_step(taut__auto *a, double seconds, bool counts);
@@ -165,7 +165,7 @@ taut_status taut__arms_switch(taut__auto *a, int arm);
 /* Layer l went to this option, for the sake of the budget: under the arm in force it stays there. */
 void        taut__arms_learn(taut__auto *a, size_t l, uint32_t option);
 taut_status taut__arms_visit(taut__visit *v, taut__auto *a); /* arms_state.c */
-double taut__arms_crowd(const taut__auto *a); /* as codec work was since the last plan; 0: too little of it */
+double      taut__arms_crowd(const taut__auto *a); /* as codec work was since the last plan; 0: too little of it */
 
 /* auto_state.c */
 taut_status taut__auto_save(const taut__auto *a, void *dst, size_t cap, size_t *len);

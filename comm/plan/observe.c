@@ -186,7 +186,8 @@ static taut_status sample_tensor(taut__observer *o, const taut__observed *l, tau
     if (t->scale_n <= 1) return TAUT_OK;
     if (!o->scale) o->scale = taut__alloc(2 * ABOUT + 2 * BLOCK, sizeof *o->scale);
     if (!o->scale) return taut__fail(TAUT_E_NOMEM, "auto: out of memory");
-    for (size_t i = 0; i < n; i++) o->scale[i] = taut__unit_at(t, (l->start + i / BLOCK * l->stride) * BLOCK + i % BLOCK);
+    for (size_t i = 0; i < n; i++)
+        o->scale[i] = taut__unit_at(t, (l->start + i / BLOCK * l->stride) * BLOCK + i % BLOCK);
     s->scale = o->scale;
     s->scale_n = n;
     return TAUT_OK;
@@ -309,8 +310,7 @@ static taut_status layer_room(taut__observer *o)
         !taut__grow(&offers->current, 0, n, sizeof *offers->current) ||
         !taut__grow(&offers->own, 0, n, sizeof *offers->own) ||
         !taut__grow(&offers->budget, 0, n, sizeof *offers->budget) ||
-        !taut__grow(&o->stats, 0, n * GRID_STATS, sizeof *o->stats) ||
-        !taut__grow(&o->weight, 0, n, sizeof *o->weight))
+        !taut__grow(&o->stats, 0, n * GRID_STATS, sizeof *o->stats) || !taut__grow(&o->weight, 0, n, sizeof *o->weight))
         return taut__fail(TAUT_E_NOMEM, "auto: out of memory for %zu layers", n);
     offers->o.layers = n;
     return TAUT_OK;

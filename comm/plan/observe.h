@@ -57,7 +57,7 @@ double     *taut__observer_speeds(taut__observer *o, size_t *n);
 /* How many times as long as probed, 1 to 4, a fast codec takes on the largest layer (4 MiB of it) while the other ranks are at it
  * too: they may share its processor or its memory. Called by all ranks at the same moment; takes about so many seconds. */
 taut_status taut__observer_crowd(taut__observer *o, double seconds, double *factor);
-void taut__observer_slow_down(taut__observer *o, double factor); /* all are priced so many times as slow */
+void        taut__observer_slow_down(taut__observer *o, double factor); /* all are priced so many times as slow */
 
 /* What layer l would take under the starter, at most; false where that does not suit the layer, or the algorithm. */
 bool taut__observer_starter_work(const taut__observer *o, size_t l, taut__work *w);

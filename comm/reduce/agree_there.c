@@ -18,14 +18,14 @@ typedef struct settled {
     double           earlier[TAUT_STATS_MAX];            /* not told */
 } settled;
 
-struct taut__agree_there {
+typedef struct taut__agree_there {
     settled *there, *here; /* here: on the host, as it was told */
-};
+} taut__agree_there;
 
-static bool              shared(const taut__reduction *red) { return taut__codec_of(red)->caps & TAUT_CAP_GLOBAL_STATS; }
-static size_t            numbers(const taut__reduction *red) { return taut__codec_of(red)->n_stats + 1; }
-static size_t            row(const taut__reduction *red) { return numbers(red) + 1; }
-static taut_place        place_of(const taut__reduction *red) { return red->lane->place; }
+static bool       shared(const taut__reduction *red) { return taut__codec_of(red)->caps & TAUT_CAP_GLOBAL_STATS; }
+static size_t     numbers(const taut__reduction *red) { return taut__codec_of(red)->n_stats + 1; }
+static size_t     row(const taut__reduction *red) { return numbers(red) + 1; }
+static taut_place place_of(const taut__reduction *red) { return red->lane->place; }
 
 static bool may(const taut__reduction *red)
 {

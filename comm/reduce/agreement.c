@@ -35,8 +35,8 @@ typedef struct memory {
     taut_calibration calibration;
 } memory;
 
-static bool              shared(const taut__reduction *red) { return taut__codec_of(red)->caps & TAUT_CAP_GLOBAL_STATS; }
-static bool              adapts(const taut__reduction *red) { return shared(red) && taut__codec_of(red)->n_brief > 0; }
+static bool shared(const taut__reduction *red) { return taut__codec_of(red)->caps & TAUT_CAP_GLOBAL_STATS; }
+static bool adapts(const taut__reduction *red) { return shared(red) && taut__codec_of(red)->n_brief > 0; }
 
 bool taut__agree_wanted(const taut_spec *spec) { return spec->stages == 1 && spec->stage[0].codec->n_stats > 0; }
 
@@ -270,7 +270,8 @@ void taut__agree_load(taut__reduction *red, const void *src, size_t len)
     memset(a, 0, sizeof *a);
     a->there = there, a->data = data;
     uint32_t first = len ? taut__read32(&r) : 0, age = first & ~TURNED;
-    if (age == 0 || taut__read32(&r) != taut__codec_of(red)->n_stats) return; /* of another codec: they are exchanged anew */
+    if (age == 0 || taut__read32(&r) != taut__codec_of(red)->n_stats)
+        return; /* of another codec: they are exchanged anew */
     a->age = age;
     a->turned = first & TURNED;
     a->scale_n = (size_t)taut__read64(&r);

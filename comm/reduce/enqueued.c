@@ -271,7 +271,7 @@ taut_status taut__enqueue_sums(taut__reduction *red, taut__range mine)
     for (int q = 0; q < red->g->size; q++) {
         taut__range r = taut__part(&red->part, q);
         TAUT_TRY(enqueue_decode(red, r, taut__slot_of(red, e->sums, sums, q), sums, taut__seen_of(red, sums, q),
-                                      to + r.first));
+                                to + r.first));
     }
     return taut__enqueue_results(red, taut__adds_codes(red) ? red->factor : 1, taut__whole(red), mine);
 }

@@ -53,13 +53,14 @@ taut_status taut__enqueue_bad(taut__reduction *red, const float *sum, taut__rang
 /* Where results are decoded; and what follows once those of `all` are there. mine: the part whose norm this rank measures. */
 float      *taut__enqueued_result(const taut__reduction *red);
 taut_status taut__enqueue_results(taut__reduction *red, float factor, taut__range all, taut__range mine);
-taut_status taut__enqueue_sums(taut__reduction *red, taut__range mine); /* of parts, that all ranks have: decoded, results */
+taut_status taut__enqueue_sums(taut__reduction *red,
+                               taut__range      mine); /* of parts, that all ranks have: decoded, results */
 
 /* ---- slots ---- */
 taut_status taut__enqueue_clear(const taut__reduction *red, uint8_t *slots, int half); /* headers = 0 */
 taut_status taut__enqueue_admit(taut__reduction *red, uint8_t *slots, int half, taut__admitted *out, taut_outcome *sum);
 taut_status taut__group_exchange(taut__reduction *red); /* slot q of out to rank q, into this rank's slot of its in */
-taut_status taut__group_gather(taut__reduction *red); /* this rank's slot of sums to all */
+taut_status taut__group_gather(taut__reduction *red);   /* this rank's slot of sums to all */
 taut_status taut__group_pass(taut__reduction *red, int to, const uint8_t *out, int from, uint8_t *in, size_t bytes);
 
 #endif

@@ -290,7 +290,7 @@ static taut_status clamp(taut__reduction *red)
     taut__range  mine = taut__part(&red->part, red->g->rank);
     size_t       end = mine.first + mine.n;
     const float *from = taut__exchange_of(red)->val;
-    bool whole = red->halves & TAUT_GATHER;
+    bool         whole = red->halves & TAUT_GATHER;
     if (mine.first && whole) TAUT_TRY(taut__result_overflow(red, 0, mine.first, from, false));
     if (mine.n) TAUT_TRY(taut__result_overflow(red, mine.first, mine.n, from + mine.first, true));
     if (end < red->call.n && whole) TAUT_TRY(taut__result_overflow(red, end, red->call.n - end, from + end, false));

@@ -172,7 +172,8 @@ static taut_status absorb(taut__reduction *red, int round)
 {
     taut__exchange *e = taut__exchange_of(red);
     taut_piece      p = {.call = red->call, .round = round, .factor = e->acc};
-    TAUT_TRY(red->lane->vectors->scale(place_of(red), e->acc, 1.0f / (float)red->g->size, taut__factor_elems(red, round)));
+    TAUT_TRY(
+        red->lane->vectors->scale(place_of(red), e->acc, 1.0f / (float)red->g->size, taut__factor_elems(red, round)));
     return taut__enqueue_pieces(red, TAUT_OP_ABSORB, &p, 1);
 }
 

@@ -194,7 +194,7 @@ void taut__result_fetch(taut__reduction *red, size_t first, size_t n, float *to)
     for (size_t i = 0, m; i < n; i += m) {
         m = wide ? n : taut__min(n - i, sizeof half / sizeof *half);
         taut__lane_note(red->lane, taut__lane_copy(red->lane, wide ? (void *)to : half, buf_at(red, first + i),
-                                                    m * elem_bytes(red->operand)));
+                                                   m * elem_bytes(red->operand)));
         if (!wide) taut__vectors_host.convert((taut_place){0}, to + i, TAUT_F32, half, dtype, m);
     }
 }

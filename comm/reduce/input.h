@@ -20,8 +20,8 @@ void         taut__encode_x(taut__reduction *red, taut__range r, uint8_t *dst, s
 void         taut__quantize_x(taut__reduction *red, taut__range r, int32_t *q, int32_t limit, float *scratch,
                               taut__piece_done *out);
 /* Codes, and their frame, in one pass. */
-void   taut__quantize_pack_x(taut__reduction *red, taut__range r, int32_t *q, int32_t limit, uint8_t *dst, size_t cap,
-                             float *scratch, taut__piece_done *out);
+void taut__quantize_pack_x(taut__reduction *red, taut__range r, int32_t *q, int32_t limit, uint8_t *dst, size_t cap,
+                           float *scratch, taut__piece_done *out);
 void taut__own_x(taut__reduction *red, taut__range r, float *dst, taut__piece_done *out); /* copied; residual cleared */
 float *taut__result_at(taut__reduction *red, size_t first, float *scratch); /* where to decode: buf, or scratch */
 /* from: the result, which becomes 16 bits wide in layers of that kind. Codecs that lose something, and feedback, may push it beyond

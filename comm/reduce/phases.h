@@ -34,7 +34,10 @@ taut_status taut__raw_advance(taut__reduction *red, bool *moved, bool *done);
  *
  * All ranks turn or none does: it depends on the operand, which they share, and on what was asked for. A rank whose x is not finite leaves it as
  * it is, and the statistics then send all of them the way of raw sums, before which the others turn back. */
-enum { TAUT_LEARN_FIRST = 8, TAUT_LEARN_EVERY = 8 }; /* collectives: these, and every so manyth, show the basis their result */
+enum {
+    TAUT_LEARN_FIRST = 8,
+    TAUT_LEARN_EVERY = 8
+}; /* collectives: these, and every so manyth, show the basis their result */
 
 bool        taut__rotated(const taut__reduction *red); /* it has been turned, and not yet back */
 bool        taut__learns(const taut__reduction *red);  /* its result is to be shown to the basis */

@@ -13,8 +13,8 @@ static taut__request **requests_of(void *slot)
 taut_status taut__pipeline_prepare(taut__reduction *red, const taut__pipeline_ops *ops, size_t work_bytes,
                                    size_t slices, size_t elems, size_t most)
 {
-    size_t threads = (size_t)taut__executor_threads(taut__host_lane(red->ctx)->executor);
-    size_t slots = taut__min(taut__slots_for(slices, threads), most);
+    size_t          threads = (size_t)taut__executor_threads(taut__host_lane(red->ctx)->executor);
+    size_t          slots = taut__min(taut__slots_for(slices, threads), most);
     taut__pipeline *p = taut__alloc(1, work_bytes + slots * ops->slot_bytes);
     if (!p) return taut__fail(TAUT_E_NOMEM, "%s: out of memory", red->job.name);
     red->work = p;

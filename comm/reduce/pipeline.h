@@ -28,7 +28,7 @@ typedef struct taut__pipeline_ops {
     size_t (*lay_out)(const taut__reduction *red, void *slot, void *memory);
     void (*work)(taut__reduction *red, taut__piece *p, float *scratch); /* any thread; pieces are independent */
     taut_status (*choose)(taut__reduction *red, bool *moved); /* pieces to do now, and messages; none is under way */
-    taut_status (*settle)(taut__reduction *red, const taut__piece *p); /* done without error, and in the record */
+    taut_status (*settle)(taut__reduction *red, const taut__piece *p);    /* done without error, and in the record */
     taut_status (*finish)(taut__reduction *red, bool *moved, bool *over); /* slices that are over; over: all are */
 } taut__pipeline_ops;
 

@@ -47,7 +47,8 @@ enum { TAUT_WATCH_INPUT = 1, TAUT_WATCH_SAMPLE = 2 };
 typedef struct taut__watcher {
     unsigned (*begin)(taut__reduction *red); /* bits of TAUT_WATCH_*: what else is to be called this time */
     void (*form)(taut__reduction *red, size_t first, size_t n); /* buf is about to be read for the first time */
-    void (*input)(taut__reduction *red, taut__range r, const float *x); /* INPUT: x as encoded; by the engine's thread */
+    void (*input)(taut__reduction *red, taut__range r,
+                  const float *x); /* INPUT: x as encoded; by the engine's thread */
     void (*sample)(taut__reduction *red, taut__range r, const float *x); /* the same, anywhere */
     void (*lost)(taut__reduction *red, taut__range r, const float *lost,
                  float factor);                                   /* factor * lost, in units of the sum, is not in it */
@@ -133,7 +134,7 @@ struct taut__reduction {
     taut__record            record;
 };
 
-static inline taut__reduction       *taut__reduction_of(taut__job *job) { return (taut__reduction *)(void *)job; }
+static inline taut__reduction *taut__reduction_of(taut__job *job) { return (taut__reduction *)(void *)job; }
 
 /* Slices that are coded are this part of slice_kib. They travel 4 to 16 times smaller, and a frame that fits MPI's eager messages
  * (64 KiB over TCP) leaves without a handshake, while this rank is coding the next. As many more are under way. */

@@ -90,10 +90,7 @@ static taut_status turn_all(taut__reduction *red)
     return s;
 }
 
-static taut_status unturn_all(taut__reduction *red)
-{
-    return change_all(red, red->operand->feedback->r, true);
-}
+static taut_status unturn_all(taut__reduction *red) { return change_all(red, red->operand->feedback->r, true); }
 
 static taut_status back_all(taut__reduction *red)
 {

@@ -56,7 +56,7 @@ int  taut__tcp_connected(int fd, int wait_ms);             /* 1, 0: not yet, -1 
 int    taut__tcp_send_all(int fd, const void *src, size_t n, double until);
 int    taut__tcp_recv_all(int fd, void *dst, size_t n, double until);
 double taut__tcp_deadline(int32_t ms); /* in so many ms; -1: never */
-bool taut__tcp_exhausted(int why); /* errno: no more descriptors or memory here: waiting does not help */
+bool   taut__tcp_exhausted(int why);   /* errno: no more descriptors or memory here: waiting does not help */
 
 /* The first words on a connection, from who connects; who accepts answers with his. */
 typedef struct taut__tcp_hello {

@@ -43,8 +43,8 @@ typedef struct taut__transport_ops {
     const char *name;
     taut_status (*isend)(taut__transport *t, taut__request *r, int peer, int tag, const void *buf, size_t bytes);
     taut_status (*irecv)(taut__transport *t, taut__request *r, int peer, int tag, void *buf, size_t room);
-    taut_status (*poll)(taut__transport *t);  /* marks what has finished */
-    void (*idle)(taut__transport *t, int us); /* wait for something to happen, at most this long */
+    taut_status (*poll)(taut__transport *t);              /* marks what has finished */
+    void (*idle)(taut__transport *t, int us);             /* wait for something to happen, at most this long */
     void (*cancel)(taut__transport *t, taut__request *r); /* after a failure: done; its buffer perhaps not: dirty */
     taut_status (*reserve)(taut__transport *t, size_t requests); /* so many more may be under way at once */
     /* (optional) in-place sum over all ranks, blocking, the same bits everywhere. NULL: not offered */

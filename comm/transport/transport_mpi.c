@@ -18,7 +18,7 @@ enum { WHOLE_MAX = 1 << 30, CHECK_SEED = 12345, ABORT_S = 2 };
 #define MPI_TRY(call, what)                                                                                            \
     do {                                                                                                               \
         int mpi_rc_ = (call);                                                                                          \
-        if (mpi_rc_ != MPI_SUCCESS) return taut__mpi_failed(mpi_rc_, what);                                                      \
+        if (mpi_rc_ != MPI_SUCCESS) return taut__mpi_failed(mpi_rc_, what);                                            \
     } while (0)
 
 static taut__mpi *self_of(taut__transport *t) { return (taut__mpi *)t; }
