@@ -10,8 +10,7 @@
 #include "space.h"
 
 enum {
-    TAUT_ARENA_BYTES =
-        16 << 20, /* of an arena, unless one job alone can use more: a dozen layers of a million elements under way */
+    TAUT_ARENA_BYTES = 16 << 20,   /* unless one job can use more: a dozen layers of a million elements under way */
     TAUT_ARENA_REQUESTS = 1 << 12, /* likewise: requests that borrowed slots may have under way */
     TAUT_LINE = 64                 /* bytes; blocks begin at multiples, and have one before them */
 };

@@ -1,4 +1,4 @@
-/* thread.h : the library's threads, each started here, so that tests can make one of them fail. */
+/* thread.h : the library's threads, each started here, so that tests can make one of them fail; and how long one was kept waiting. */
 #ifndef TAUT_THREAD_H
 #define TAUT_THREAD_H
 
@@ -12,5 +12,8 @@ void taut__thread_stop(pthread_t thread, bool running, pthread_mutex_t *lock, pt
 /* With the lock, which is given up meanwhile. False: nobody has signalled for so long. */
 bool taut__wait_ns(pthread_cond_t *wake, pthread_mutex_t *lock, int64_t ns);
 void taut__thread_fail_after(int n); /* tests: the n-th start from now fails, once, counted from 0; -1 = never */
+/* How long this thread was ready to run and did not, because others had the processor: seconds since it began (Linux,
+ * /proc/thread-self/schedstat, a few microseconds); 0 where nobody counts them. */
+double taut__run_delay_s(void);
 
 #endif

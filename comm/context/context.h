@@ -11,10 +11,20 @@
 #include "../transport/watchdog.h"
 #include "../../scheduler/time_model.h"
 #include "settings.h"
-#include "trace.h"
 
 /* Tags below TAUT_TAG_LAYERS are those of a communicator's own exchanges; every job has TAUT_TAGS in a row, from its job.tag on. */
 enum { TAUT_TAG_STEP = 1, TAUT_TAG_HANDSHAKE = 2, TAUT_TAG_SUM = 3, TAUT_TAG_DATA = 4, TAUT_TAG_LAYERS = 8 };
+
+/* ---- trace.c ---- what happened when, in a file of Chrome's trace events (TAUT_TRACE). NULL trace = off, every call returns at once. */
+typedef struct taut__trace taut__trace;
+
+/* path: as in TAUT_TRACE; "" or another rank's file: *trace = NULL, TAUT_OK. */
+taut_status taut__trace_open(const char *path, int rank, taut__trace **trace);
+void        taut__trace_close(taut__trace *trace);
+/* A path of the settings with its first "%r" replaced by the rank. False: it is longer than cap - 1. */
+bool taut__rank_path(const char *path, int rank, char *dst, size_t cap);
+/* One event in job's row; begin, end: of taut__now(). */
+void taut__trace_span(taut__trace *trace, taut__job *job, const char *phase, double begin, double end, uint64_t bytes);
 
 /* taut__lane : what a communicator has in one memory space. The host's is there from the beginning; another one from the first layer on
  * that has its buffers there, with a stream of its own and threads that wait for the device. Workers: the engine's thread (0), and the

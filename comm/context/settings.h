@@ -21,11 +21,10 @@ typedef struct taut__settings {
     uint32_t    metrics_seconds; /* between two of it */
     int32_t     fake_hosts;      /* tests: so many consecutive ranks count as one host; 0 = ask the system */
     const char *data_link;       /* core/data_lines.c */
-    const char *faults;          /* tests: what happens to messages (transport/faulty.h) */
+    const char *faults;          /* tests: what happens to messages (transport/faulty.c) */
     taut_spec   spec;            /* c.codec */
-    int32_t     objective, metric, feedback, algorithm, hierarchy, dropped, checksum,
-        delivery; /* the texts of c as enums: above, and budget.h */
-    char text[TAUT_TEXTS][TAUT_TEXT];
+    int32_t objective, metric, feedback, algorithm, hierarchy, dropped, checksum, delivery; /* enums of texts of c */
+    char    text[TAUT_TEXTS][TAUT_TEXT];
 } taut__settings;
 
 taut_status taut__settings_load(const taut_config *cfg, taut__settings *s); /* cfg NULL: all defaults */

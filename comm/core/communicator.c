@@ -1,7 +1,6 @@
 /* communicator.c : create and destroy. */
 #include "communicator.h"
-#include "../transport/assured.h"
-#include "../transport/faulty.h"
+#include "../transport/wrapped.h"
 
 /* 0: a communication thread where the transport allows one, except for a single rank, which has nobody to talk to. */
 static bool wants_thread(const taut_comm *comm)

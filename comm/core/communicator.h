@@ -120,30 +120,29 @@ typedef struct taut__loads { /* state_load.c: blobs of one set, loaded one after
 } taut__loads;
 
 struct taut_comm {
-    taut__context ctx;
-    unsigned      forks; /* of this process when it was created */
-    taut_layer  **layer;
-    size_t        layers, room;
-    size_t        own_layers; /* bundles */
-    taut__lent   *lent;       /* room of them; by address */
-    size_t        lents;
-    uint64_t      starts, ends; /* collectives started; step ends entered */
-    _Atomic bool  ending;       /* the program is inside taut_step_end(): it starts nothing until all ranks are there */
-    taut__gone    gone;         /* with the engine's lock */
-    _Atomic int32_t
-                            asked; /* one more than the small layer that another rank waits for, and that this one has not looked at since; 0: none */
-    bool                    stepped;  /* a step has ended, and nothing was started since */
-    uint64_t                drops;    /* steps dropped */
-    bool                    bad;      /* something not finite was found, in the step that ends */
-    bool                    unsuited; /* some layer's shape did not suit the codec of all */
-    taut__loads             loads;
-    taut__handshake         handshake;
-    bool                    opened; /* codec=auto has probed */
-    taut__bucket          **bucket;
-    size_t                  buckets;
-    double                 *control;   /* step_end: its values, then what is sent of them, twice */
-    size_t                  control_n; /* doubles of one of the three */
-    taut__sampling          sampling;
+    taut__context   ctx;
+    unsigned        forks; /* of this process when it was created */
+    taut_layer    **layer;
+    size_t          layers, room;
+    size_t          own_layers; /* bundles */
+    taut__lent     *lent;       /* room of them; by address */
+    size_t          lents;
+    uint64_t        starts, ends; /* collectives started; step ends entered */
+    _Atomic bool    ending;   /* the program is inside taut_step_end(): it starts nothing until all ranks are there */
+    taut__gone      gone;     /* with the engine's lock */
+    _Atomic int32_t asked;    /* 1 + the small layer that another rank waits for, not looked at since; 0: none */
+    bool            stepped;  /* a step has ended, and nothing was started since */
+    uint64_t        drops;    /* steps dropped */
+    bool            bad;      /* something not finite was found, in the step that ends */
+    bool            unsuited; /* some layer's shape did not suit the codec of all */
+    taut__loads     loads;
+    taut__handshake handshake;
+    bool            opened; /* codec=auto has probed */
+    taut__bucket  **bucket;
+    size_t          buckets;
+    double         *control;   /* step_end: its values, then what is sent of them, twice */
+    size_t          control_n; /* doubles of one of the three */
+    taut__sampling  sampling;
     const taut__plan_hooks *hooks;
     taut__auto             *autom;
     taut__planning          planning;

@@ -95,8 +95,7 @@ void taut__drop_step(taut_comm *comm)
         taut_layer *l = comm->layer[i];
         drop(l);
         l->dropping = false;
-        if (l->graph)
-            taut__lane_note(l->reduction.lane, taut__lane_wait(l->reduction.lane)); /* a replay knows no lane */
+        if (l->graph) taut__lane_note(l->reduction.lane, taut__lane_wait(l->reduction.lane)); /* replays know no lane */
     }
     comm->drops++;
 }

@@ -1,5 +1,5 @@
 /* graph.c : layers whose collectives are part of a graph (taut_nccl.h). */
-#include "../reduce/captured.h"
+#include "../reduce/exchange.h"
 #include "../taut_nccl.h"
 #include "communicator.h"
 

@@ -3,7 +3,6 @@
 #include "../../compressors/vec/vec.h"
 #include "../reduce/input.h"
 #include "sample_blocks.h"
-#include "sample_device.h"
 #include <math.h>
 #include <string.h>
 

@@ -105,8 +105,7 @@ taut_status taut_layer_scale_in_place(taut_layer *l, const float *s, taut_space 
     TAUT_TRY(may_change(l, "taut_layer_scale_in_place"));
     TAUT_TRY(check_place(l, s, p));
     TAUT_TRY(check_seen(l));
-    if (l->scale_lent.at == s && !l->scale_due && !taut__on_host(p))
-        return TAUT_OK; /* on the host a bundle has a copy */
+    if (l->scale_lent.at == s && !l->scale_due && !taut__on_host(p)) return TAUT_OK; /* on the host: bundles copy */
     bool known = taut__scale_there(l) && l->scale_lent.known && l->scale_lent.at == s;
     if (taut__on_host(p)) taut__scale_drop(l), l->scale = (float *)(uintptr_t)s, l->scale_n = l->operand.tensor.elems;
     else TAUT_TRY(own(l, l->operand.tensor.elems));

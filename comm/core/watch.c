@@ -1,6 +1,6 @@
 /* watch.c : what core hears of a layer's reduction: samples of what is encoded, lost and stored, copies for steps that are dropped, the
  * planner's look at x, and the record of what it cost. */
-#include "sample_device.h"
+#include "sample_blocks.h"
 
 static unsigned begin(taut__reduction *red)
 {
@@ -13,8 +13,7 @@ static unsigned begin(taut__reduction *red)
 static void form(taut__reduction *red, size_t first, size_t n)
 {
     taut_layer *l = red->job.layer;
-    if (red->g == &red->ctx->all && taut__layer_at_home(l))
-        taut__debug_read(l, first, n); /* else it holds sums of the host already */
+    if (red->g == &red->ctx->all && taut__layer_at_home(l)) taut__debug_read(l, first, n); /* else: sums of the host */
     taut__drop_keep(l, first, n);
 }
 

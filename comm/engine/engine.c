@@ -99,7 +99,7 @@ static taut_status hear(taut__engine *e)
     taut_status s = (taut_status)n.status, shared = TAUT_E_PEER;
     if (s == TAUT_E_MISMATCH || s == TAUT_E_TIMEOUT) shared = s;
     if (s == TAUT_E_MISMATCH)
-        taut__fail(shared, "%.480s", n.text); /* it names the ranks; the one who noticed is no more to blame */
+        taut__fail(shared, "%.480s", n.text); /* names the ranks: who noticed is no more to blame */
     else taut__fail(shared, "rank %d failed: %.480s", n.rank, n.text);
     strncpy(e->notice.text, taut_last_error(), sizeof e->notice.text - 1);
     set_failed(e, shared);

@@ -29,13 +29,12 @@ typedef struct taut__engine {
     taut_status (*ask)(void *ctx, const taut__job *waited, bool soon);
     /* (optional) What has come: as soon as it has, and a question again when it is to be answered. */
     taut_status (*hear)(void *ctx, const taut__notice *word, bool answer);
-    void *ctx;
-    const uint64_t
-                *steps; /* (optional) ended so far, for what is said of failures; changes while no job is under way */
-    taut__notice question;   /* the last one heard */
-    bool         questioned; /* and not yet answered */
-    double       asked_at;
-    int          asks; /* since something moved */
+    void           *ctx;
+    const uint64_t *steps;      /* (optional) ended, for messages; changes while no job is under way */
+    taut__notice    question;   /* the last one heard */
+    bool            questioned; /* and not yet answered */
+    double          asked_at;
+    int             asks; /* since something moved */
     /* what a caller waits for, for the watchdog; NULL: nothing */
     taut__job *_Atomic  waited;
     const char *_Atomic exchanged;

@@ -6,7 +6,7 @@
  * least; and where that is the best of all, as on a link that was taken for faster than it is, the best of those that send less for more
  * cycles. Those, and no compression, are the arms of scheduler/verdict.h. Whatever decides is agreed: seconds are means over
  * ranks, and come one exchange after the step that they are about. */
-#include "../base/run_delay.h"
+#include "../base/thread.h"
 #include "auto_inside.h"
 #include <math.h>
 #include <string.h>

@@ -11,14 +11,13 @@ enum {
     LOOKS = 2,       /* per layer between plans */
     SCALE_STEPS = 4, /* before them an optimizer has no scale, or one from a single gradient, which is mostly noise */
     LOOK_STEPS = 2,  /* before the first plan: what inputs have in common */
-    DENSE_STEPS =
-        2, /* before a plan that is to save time, after the first one, which connects: what a step takes without it */
-    V_TIME = 2, /* doubles: seconds by which measuring is over its share; of communication in the step before */
-    V_HASH = 8, /* four pieces of the hash and their squares */
-    V_LINK = 3, /* alpha, beta, how much slower codecs are among each other */
+    DENSE_STEPS = 2, /* before a plan that is to save time, after the one that connects: what steps take without it */
+    V_TIME = 2,      /* doubles: seconds by which measuring is over its share; of communication in the step before */
+    V_HASH = 8,      /* four pieces of the hash and their squares */
+    V_LINK = 3,      /* alpha, beta, how much slower codecs are among each other */
 };
 static const double CAREFUL =
-    0.01; /* rel: budgets below start uncompressed; 8 bits make a rel_err2 of 0.00015 to 0.00017 on the GPT trace */
+    0.01; /* rel: below, start uncompressed; 8 bits make 0.00015 to 0.00017 on the GPT trace */
 static const double SKETCHES = 0.01; /* of bytes at 2 bits per element: looks at low rank, a layer at a time */
 static const double SHARE = 0.003;  /* of the run's time that measuring and planning may take before they become rare */
 static const double CROWD_S = 0.01; /* of codec work, all ranks at the same moment */

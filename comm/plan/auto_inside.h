@@ -63,9 +63,8 @@ typedef struct taut__arms { /* arms.c: plans of several kinds, and which of them
     double   seconds;      /* of that step, by this rank's clock */
     double   codec_s, priced_s; /* of codec work on this rank since the last plan, as it was and as it was priced */
     uint32_t codec_steps;
-    bool     beside; /* codecs worked while the program computed */
-    double   exposed_mark,
-        delay_mark; /* at the end of the last step: seconds spent waiting; of run_delay.h, 0: not looked at */
+    bool     beside;                   /* codecs worked while the program computed */
+    double   exposed_mark, delay_mark; /* at the last step's end: waited; taut__run_delay_s(), 0: not looked at */
 } taut__arms;
 
 typedef enum taut__odd { TAUT_ODD_NOT, TAUT_ODD_FELL, TAUT_ODD_ROSE } taut__odd;

@@ -1,5 +1,5 @@
-/* reference.c : see reference.h. */
-#include "reference.h"
+/* reference.c : see observe.h. */
+#include "observe.h"
 #include <math.h>
 #include <string.h>
 

@@ -1,5 +1,5 @@
-/* shared.c : see shared.h. */
-#include "shared.h"
+/* shared.c : see observe.h. */
+#include "observe.h"
 #include <math.h>
 #include <string.h>
 

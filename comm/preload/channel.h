@@ -214,8 +214,7 @@ int  taut__shadow_call(taut__channel *c, taut__entry *e, taut__position *p, bool
 void taut__gauge_constants(void); /* in MPI_Finalize; collective */
 
 /* worker_mpi.c */
-int  taut__channel_queue(taut__channel *c, const taut__entry *e,
-                         MPI_Request *request); /* copies e; *request is completed later */
+int  taut__channel_queue(taut__channel *c, const taut__entry *e, MPI_Request *request); /* copies e; completed later */
 int  taut__worker_start(taut__channel *c);
 void taut__worker_stop(taut__channel *c);
 void taut__flight_code(taut__channel *c, taut__entry *e, taut__position *p); /* a queued coded call begins */

@@ -31,11 +31,10 @@ typedef struct taut__operand {
     bool              feedback_on; /* what encoding loses is kept there */
     bool              residual;    /* feedback->r holds a residual, whatever the codec is now */
     taut_codec_state *state;       /* of stateful codecs */
-    struct taut_axes
-          *axes;   /* a basis, in the making or made; it belongs to the gradient, as the residual does. NULL: none */
-    bool   turns;  /* allreduces are coded in it, once it is made */
-    bool   learns; /* it is shown results */
-    float *spread; /* 16-bit layers whose codec codes whole tensors: allgather's copy as floats */
+    struct taut_axes *axes;        /* a basis, made or in the making, of the gradient, as the residual is; NULL: none */
+    bool              turns;       /* allreduces are coded in it, once it is made */
+    bool              learns;      /* it is shown results */
+    float            *spread;      /* 16-bit layers whose codec codes whole tensors: allgather's copy as floats */
 } taut__operand;
 
 #endif

@@ -46,16 +46,14 @@ extern const taut__algorithm taut__sra, taut__ring, taut__gather, taut__native, 
 enum { TAUT_WATCH_INPUT = 1, TAUT_WATCH_SAMPLE = 2 };
 typedef struct taut__watcher {
     unsigned (*begin)(taut__reduction *red); /* bits of TAUT_WATCH_*: what else is to be called this time */
-    void (*form)(taut__reduction *red, size_t first, size_t n); /* buf is about to be read for the first time */
-    void (*input)(taut__reduction *red, taut__range r,
-                  const float *x); /* INPUT: x as encoded; by the engine's thread */
+    void (*form)(taut__reduction *red, size_t first, size_t n);         /* buf is about to be read for the first time */
+    void (*input)(taut__reduction *red, taut__range r, const float *x); /* INPUT: x as encoded; engine thread */
     void (*sample)(taut__reduction *red, taut__range r, const float *x); /* the same, anywhere */
     void (*lost)(taut__reduction *red, taut__range r, const float *lost,
                  float factor);                                   /* factor * lost, in units of the sum, is not in it */
     void (*stored)(taut__reduction *red, size_t first, size_t n); /* results have been written */
     void (*enqueued)(
-        taut__reduction *
-            red); /* (optional) an exchange: all of it is on the lane's stream, the result last; an event is recorded behind */
+        taut__reduction *red); /* (optional) an exchange is, its result last; an event follows on the stream */
     void (*complete)(taut__reduction *red); /* record and result are */
 } taut__watcher;
 

@@ -1,4 +1,4 @@
-/* assured.c : see assured.h.
+/* assured.c : see wrapped.h.
  *
  * PROTOCOL
  *
@@ -15,7 +15,6 @@
  *  waits. After the first steps nothing is allocated: pieces, answers and places of messages are used again.
  *
  *  Nothing is timed out here: a rank may compute for as long as it likes, and answers when it comes back. */
-#include "assured.h"
 #include "pieces.h"
 #include "tags.h"
 #include "wrapped.h"

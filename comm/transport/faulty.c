@@ -1,5 +1,4 @@
-/* faulty.c : see faulty.h. What is not sent as it is goes as a copy that belongs to the wrapper; the caller's request is done at once. */
-#include "faulty.h"
+/* faulty.c : see wrapped.h. What is not sent as it is goes as a copy that belongs to the wrapper; the caller's request is done at once. */
 #include "wrapped.h"
 #include <string.h>
 

@@ -82,9 +82,8 @@ typedef struct taut__tcp_greeter {
         taut__tcp_hello hello;
     } guest[TAUT_TCP_GUESTS];
 } taut__tcp_greeter;
-int  taut__tcp_greet(taut__tcp_greeter *g, int wait_ms,
-                     taut__tcp_hello *hello);       /* the next one whose words are good; -1: none in that time */
-void taut__tcp_greeter_close(taut__tcp_greeter *g); /* guests and listener */
+int  taut__tcp_greet(taut__tcp_greeter *g, int wait_ms, taut__tcp_hello *hello); /* of good words; -1: none came */
+void taut__tcp_greeter_close(taut__tcp_greeter *g);                              /* guests and listener */
 
 /* ---- meeting ---- */
 
