@@ -113,47 +113,38 @@ static void left_over(taut__reduction *red, taut__range r, const float *err, tau
         taut__lane_note(red->lane, taut__feedback_output(red->operand->feedback, r.first, r.n));
 }
 
-/* x of r, and where encoding leaves what it loses. */
-static taut_piece begin_x(taut__reduction *red, taut__range r, float *scratch, taut__piece_done *out)
+/* What becomes of x of r: a frame in dst, or where that is NULL codes only. What encoding loses is left in scratch, or is the residual. */
+static void work_on_x(taut__reduction *red, taut__op op, taut__range r, int32_t *q, int32_t limit, uint8_t *dst,
+                      size_t cap, float *scratch, taut__piece_done *out)
 {
-    return (taut_piece){.src = look(red, r, out),
-                        .err = taut__in_place(red) ? scratch : red->operand->feedback->r + r.first,
-                        .call = taut__slice_call(red, r.first, r.n)};
-}
-
-static void end_x(taut__reduction *red, taut__range r, const taut_piece *p, double begin, taut__piece_done *out)
-{
-    if (out->status == TAUT_OK) left_over(red, r, p->err, out);
+    double     begin = taut__now();
+    taut_piece p = {.src = look(red, r, out),
+                    .err = taut__in_place(red) ? scratch : red->operand->feedback->r + r.first,
+                    .call = taut__slice_call(red, r.first, r.n),
+                    .codes = q,
+                    .limit = limit};
+    out->status =
+        dst ? taut__placed_make(red, op, &p, dst, cap, &out->bytes, scratch) : taut__placed_do(red, op, &p, NULL);
+    if (out->status == TAUT_OK) left_over(red, r, p.err, out);
     out->seconds += taut__now() - begin;
 }
 
 void taut__encode_x(taut__reduction *red, taut__range r, uint8_t *dst, size_t cap, float *scratch,
                     taut__piece_done *out)
 {
-    double     begin = taut__now();
-    taut_piece p = begin_x(red, r, scratch, out);
-    out->status = taut__placed_make(red, TAUT_OP_ENCODE, &p, dst, cap, &out->bytes, scratch);
-    end_x(red, r, &p, begin, out);
+    work_on_x(red, TAUT_OP_ENCODE, r, NULL, 0, dst, cap, scratch, out);
 }
 
 void taut__quantize_x(taut__reduction *red, taut__range r, int32_t *q, int32_t limit, float *scratch,
                       taut__piece_done *out)
 {
-    double     begin = taut__now();
-    taut_piece p = begin_x(red, r, scratch, out);
-    p.codes = q, p.limit = limit;
-    out->status = taut__placed_do(red, TAUT_OP_QUANTIZE, &p, NULL);
-    end_x(red, r, &p, begin, out);
+    work_on_x(red, TAUT_OP_QUANTIZE, r, q, limit, NULL, 0, scratch, out);
 }
 
 void taut__quantize_pack_x(taut__reduction *red, taut__range r, int32_t *q, int32_t limit, uint8_t *dst, size_t cap,
                            float *scratch, taut__piece_done *out)
 {
-    double     begin = taut__now();
-    taut_piece p = begin_x(red, r, scratch, out);
-    p.codes = q, p.limit = limit;
-    out->status = taut__placed_make(red, TAUT_OP_QUANTIZE_PACK, &p, dst, cap, &out->bytes, scratch);
-    end_x(red, r, &p, begin, out);
+    work_on_x(red, TAUT_OP_QUANTIZE_PACK, r, q, limit, dst, cap, scratch, out);
 }
 
 static void clear(taut__reduction *red, taut__range r)

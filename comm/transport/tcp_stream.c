@@ -225,11 +225,9 @@ static taut_status early_add(taut__tcp_stream *s, bool asks, taut__tcp_early **m
 
 static void early_unlink(taut__tcp_stream *s, const taut__tcp_early *e)
 {
-    for (taut__tcp_early **at = &s->early; *at; at = &(*at)->next)
-        if (*at == e) {
-            *at = e->next;
-            return;
-        }
+    taut__tcp_early **at = &s->early;
+    while (*at && *at != e) at = &(*at)->next;
+    if (*at) *at = e->next;
 }
 
 static void deliver(taut__tcp_stream *s, taut__tcp_early *e, taut__request *r)

@@ -53,11 +53,9 @@ static void enlist(tcp *m)
 static void delist(const tcp *m)
 {
     pthread_mutex_lock(&all_lock);
-    for (tcp **at = &all; *at; at = &(*at)->next)
-        if (*at == m) {
-            *at = m->next;
-            break;
-        }
+    tcp **at = &all;
+    while (*at && *at != m) at = &(*at)->next;
+    if (*at) *at = m->next;
     pthread_mutex_unlock(&all_lock);
 }
 

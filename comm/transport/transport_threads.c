@@ -137,11 +137,9 @@ static void threads_cancel(taut__transport *t, taut__request *r)
     if (taut__done(r)) return;
     mailbox *b = &hub_of(t)->box[r->send ? r->peer : t->rank];
     pthread_mutex_lock(&b->lock);
-    for (taut__request **list = r->send ? &b->unmatched : &b->posted; *list; list = &(*list)->next)
-        if (*list == r) {
-            *list = r->next;
-            break;
-        }
+    taut__request **at = r->send ? &b->unmatched : &b->posted;
+    while (*at && *at != r) at = &(*at)->next;
+    if (*at) *at = r->next;
     pthread_mutex_unlock(&b->lock);
     taut__request_end(r);
 }
