@@ -125,15 +125,16 @@ static metric metric_of(const figures *f, size_t i)
     return all[i];
 }
 
-static void put_all(FILE *f, const char *path)
+static void put_all(FILE *f, const taut__metrics *of)
 {
+    const char *path = of->path;
     put_head(f, "taut_info", "gauge", "What runs: version of the library, kernels in use.");
     for (const taut__metrics *m = list; m; m = m->next)
         if (strcmp(m->path, path) == 0)
             put(f, "taut_info{%s,version=\"%d.%d.%d\",kernels=\"%s\"} 1\n", m->labels, TAUT_VERSION_MAJOR,
                 TAUT_VERSION_MINOR, TAUT_VERSION_PATCH, taut_cpu_path());
     for (size_t i = 0; i < METRICS; i++) {
-        metric x = metric_of(&list->now, i);
+        metric x = metric_of(&of->now, i);
         put_head(f, x.name, x.type, x.help);
         for (const taut__metrics *m = list; m; m = m->next)
             if (strcmp(m->path, path) == 0) put(f, "%s{%s} %.17g\n", x.name, m->labels, metric_of(&m->now, i).value);
@@ -144,13 +145,14 @@ static void put_all(FILE *f, const char *path)
             put(f, "taut_codec_elements{%s,codec=\"%s\"} %.17g\n", m->labels, m->now.codec[k], m->now.elements[k]);
 }
 
-static taut_status write_file(const char *path)
+static taut_status write_file(const taut__metrics *m)
 {
-    char  part[PATH_ROOM + 32];
-    FILE *f;
+    const char *path = m->path;
+    char        part[PATH_ROOM + 32];
+    FILE       *f;
     snprintf(part, sizeof part, "%s.%ld.part", path, (long)getpid());
     if (!(f = fopen(part, "w"))) return taut__fail(TAUT_E_IO, "TAUT_METRICS=%s: %s", path, strerror(errno));
-    put_all(f, path);
+    put_all(f, m);
     bool bad = ferror(f) != 0;
     bad = fclose(f) != 0 || bad;
     if (!bad && rename(part, path) == 0) return TAUT_OK;
@@ -164,7 +166,7 @@ static taut_status write_now(taut_comm *comm, bool running)
     taut__metrics *m = comm->metrics;
     taut_status    s;
     look(comm, running, &m->now);
-    s = write_file(m->path);
+    s = write_file(m);
     m->written = taut__now();
     return s;
 }

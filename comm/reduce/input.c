@@ -228,8 +228,8 @@ static taut_status by_chunks(const taut__reduction *red, uint16_t *half, const f
         TAUT_TRY(taut__lane_copy(red->lane, h, half + i, m * sizeof *h));
         TAUT_TRY(taut__lane_copy(red->lane, f, from + i, m * sizeof *f));
         if (residual) TAUT_TRY(taut__lane_copy(red->lane, r, residual + i, m * sizeof *r));
-        if (residual) keep_rest(red, h, f, r, m, add);
-        else *clamped += clamp(red, h, f, m);
+        if (clamped) *clamped += clamp(red, h, f, m);
+        else keep_rest(red, h, f, r, m, add);
         TAUT_TRY(residual ? taut__lane_copy(red->lane, residual + i, r, m * sizeof *r)
                           : taut__lane_copy(red->lane, half + i, h, m * sizeof *h));
     }
