@@ -78,7 +78,7 @@ static int measure(job *j, size_t l, const taut_spec *spec, taut__measured *sum)
     for (size_t i = 0; i < j->t->files; i++) {
         taut__measured m;
         taut_status    s =
-            taut__measure(&j->bench, spec, &tensor, j->t->file[i] + j->t->layer[l].offset, 1, j->r->seed + i, &m);
+            taut__measure(&j->bench, spec, &tensor, j->t->file[i] + j->t->layer[l].offset, 1, j->r->seed + i, true, &m);
         if (s != TAUT_OK) return failed(&j->t->layer[l], s);
         sum->plain += m.plain;
         sum->weighted += m.weighted;

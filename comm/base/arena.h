@@ -10,8 +10,7 @@
 #include "space.h"
 
 enum {
-    TAUT_ARENA_BYTES =
-        16 << 20, /* of an arena, unless one job alone can use more: a dozen layers of a million elements under way */
+    TAUT_ARENA_BYTES = 16 << 20,   /* unless one job can use more: a dozen layers of a million elements under way */
     TAUT_ARENA_REQUESTS = 1 << 12, /* likewise: requests that borrowed slots may have under way */
     TAUT_LINE = 64                 /* bytes; blocks begin at multiples, and have one before them */
 };
@@ -41,9 +40,8 @@ void taut__slots_need(taut__slots *s, size_t bytes, size_t requests, size_t coun
 /* The own slot. memory: NULL, or s->bytes that belong to somebody else; such a user does not make the arena larger. */
 taut_status taut__slots_open(taut__slots *s, taut__arena *arena, void *memory);
 void        taut__slots_release(taut__slots *s);
-void       *taut__slots_take(taut__slots *s, size_t bytes,
-                             size_t requests); /* the own slot if it is free; NULL: none is left */
-void        taut__slots_give(taut__slots *s, void *slot);
+void *taut__slots_take(taut__slots *s, size_t bytes, size_t requests); /* the own one if free; NULL: none is left */
+void  taut__slots_give(taut__slots *s, void *slot);
 
 /* Slots that are opened from now on, and what is lent once nothing is, are of such memory. */
 void taut__arena_stage(taut__arena *a, const taut__space *space, taut_place place);

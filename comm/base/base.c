@@ -73,9 +73,16 @@ int taut__snprintf(char *dst, size_t cap, const char *fmt, ...)
 }
 
 /* ---- errors ---- */
-static _Thread_local char last_error[1024];
+static _Thread_local char last_error[sizeof(taut__kept)];
 
 const char *taut_last_error(void) { return last_error; }
+
+taut__kept taut__keep_error(void)
+{
+    taut__kept k;
+    memcpy(k.text, last_error, sizeof k.text);
+    return k;
+}
 
 taut_status(taut__fail)(taut_status s, const char *fmt, ...)
 {
@@ -195,6 +202,29 @@ void taut__free(void *p)
     memcpy(&bytes, (char *)p - ALIGN, sizeof bytes);
     atomic_fetch_sub(&alloc_bytes, bytes);
     free((char *)p - ALIGN);
+}
+
+bool taut__room(void *array, size_t *room, size_t n, size_t size)
+{
+    void *old;
+    if (n <= *room) return true;
+    memcpy(&old, array, sizeof old);
+    taut__free(old);
+    void *fresh = taut__alloc(n, size);
+    memcpy(array, &fresh, sizeof fresh);
+    *room = fresh ? n : 0;
+    return fresh;
+}
+
+bool taut__grow(void *array, size_t used, size_t room, size_t size)
+{
+    void *old, *more = taut__alloc(room, size);
+    if (!more) return false;
+    memcpy(&old, array, sizeof old);
+    if (used) memcpy(more, old, used * size);
+    taut__free(old);
+    memcpy(array, &more, sizeof more);
+    return true;
 }
 
 size_t taut__alloc_count(void) { return atomic_load(&alloc_count); }

@@ -32,6 +32,12 @@ taut_status taut__fail(taut_status s, const char *fmt, ...) __attribute__((forma
     } while (0)
 taut_status taut__failed_at(taut_status s, const char *file, int line); /* logs at trace level, returns s */
 
+/* taut_last_error(), kept over calls that may say something else: taut__fail(s, "%s", kept.text). */
+typedef struct taut__kept {
+    char text[1024];
+} taut__kept;
+taut__kept taut__keep_error(void);
+
 /* ---- Log ----  stderr, one write per line. TAUT_LOG=error|warn|info|debug|trace (default warn),
  * TAUT_LOG_SUBSYS=comm,sched,... (default all); both read once. */
 typedef enum taut__log_level {
@@ -52,8 +58,14 @@ int    taut__snprintf(char *dst, size_t cap, const char *fmt, ...) __attribute__
 
 /* ---- Memory ---- zeroed, 64-byte aligned; NULL when out of memory. Counted, so that tests can prove that a step
  * allocates nothing, and can make the n-th allocation fail. */
-void  *taut__alloc(size_t count, size_t size); /* NULL also when count*size overflows */
-void   taut__free(void *p);
+void *taut__alloc(size_t count, size_t size); /* NULL also when count*size overflows */
+void  taut__free(void *p);
+/* A larger copy of an array of `used` elements in its place, the old one released; false, and nothing is touched, when out of memory. array: points to
+ * the pointer. */
+bool taut__grow(void *array, size_t used, size_t room, size_t size);
+/* Room for n elements at *array (array: as above), where there are *room; what was in it is lost where those are fewer. False: out of memory, and
+ * nothing is there. */
+bool   taut__room(void *array, size_t *room, size_t n, size_t size);
 size_t taut__alloc_count(void);           /* successful allocations since start, all threads */
 size_t taut__alloc_bytes(void);           /* bytes held now */
 void   taut__alloc_fail_after(int64_t n); /* tests: the n-th allocation from now fails, once; -1 = never */

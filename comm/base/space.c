@@ -91,17 +91,17 @@ void taut__space_register(taut_space s, const taut__space *table)
 
 /* ---- the program's device ---- */
 
-taut__kept taut__keep_device(void)
+taut__kept_device taut__keep_device(void)
 {
     for (int s = 1; s < TAUT_SPACES; s++) {
         const taut__space *space = atomic_load(&further[s]);
         int                device = space && space->now ? space->now() : -1;
-        if (device >= 0) return (taut__kept){(taut_space)s, device};
+        if (device >= 0) return (taut__kept_device){(taut_space)s, device};
     }
-    return (taut__kept){TAUT_HOST, 0};
+    return (taut__kept_device){TAUT_HOST, 0};
 }
 
-void taut__restore_device(taut__kept k)
+void taut__restore_device(taut__kept_device k)
 {
     const taut__space *space = k.space == TAUT_HOST ? NULL : taut__space_of(k.space);
     if (!space || !space->now || space->now() == k.device) return;

@@ -70,17 +70,17 @@ taut_status taut__space_fill_rows(const taut__space *space, taut_place p, void *
                                   size_t bytes, size_t rows); /* as fill_rows, or its default */
 
 /* The calling thread's device, which is the program's: kept over calls that use() another one. */
-typedef struct taut__kept {
+typedef struct taut__kept_device {
     taut_space space; /* TAUT_HOST: there is none */
     int        device;
-} taut__kept;
-taut__kept taut__keep_device(void);
-void       taut__restore_device(taut__kept kept);
+} taut__kept_device;
+taut__kept_device taut__keep_device(void);
+void              taut__restore_device(taut__kept_device kept);
 /* The body of a function that returns what the call does. */
 #define TAUT_KEEP_DEVICE(call)                                                                                         \
     do {                                                                                                               \
-        taut__kept  kept_ = taut__keep_device();                                                                       \
-        taut_status status_ = (call);                                                                                  \
+        taut__kept_device kept_ = taut__keep_device();                                                                 \
+        taut_status       status_ = (call);                                                                            \
         taut__restore_device(kept_);                                                                                   \
         return status_;                                                                                                \
     } while (0)

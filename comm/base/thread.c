@@ -1,10 +1,13 @@
 /* thread.c : see thread.h. */
 #include "thread.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 static _Atomic int fail_after = -1;
 
@@ -38,4 +41,36 @@ void taut__cond_init(pthread_cond_t *c)
     pthread_condattr_destroy(&attr);
 }
 
+void taut__thread_stop(pthread_t thread, bool running, pthread_mutex_t *lock, pthread_cond_t *wake, bool *quit)
+{
+    pthread_mutex_lock(lock);
+    *quit = true;
+    pthread_cond_broadcast(wake);
+    pthread_mutex_unlock(lock);
+    if (running) pthread_join(thread, NULL);
+}
+
+bool taut__wait_ns(pthread_cond_t *wake, pthread_mutex_t *lock, int64_t ns)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    ns += until.tv_nsec;
+    until.tv_sec += ns / 1000000000;
+    until.tv_nsec = ns % 1000000000;
+    return pthread_cond_timedwait(wake, lock, &until) == 0;
+}
+
 void taut__thread_fail_after(int n) { atomic_store(&fail_after, n); }
+
+/* The file has three numbers: nanoseconds on the processor, nanoseconds of waiting for it, slices. */
+double taut__run_delay_s(void)
+{
+    char    text[96], *end;
+    int     f = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
+    ssize_t n = f >= 0 ? read(f, text, sizeof text - 1) : 0;
+    if (f >= 0) close(f);
+    if (n <= 0) return 0;
+    text[n] = 0;
+    strtoull(text, &end, 10);
+    return 1e-9 * (double)strtoull(end, NULL, 10);
+}

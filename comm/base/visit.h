@@ -5,7 +5,6 @@
 #define TAUT_VISIT_H
 
 #include "bytes.h"
-#include <math.h>
 
 typedef enum taut__way { TAUT_WRITE, TAUT_CHECK, TAUT_READ } taut__way;
 
@@ -59,26 +58,21 @@ static inline bool taut__visit_bool(taut__visit *v, bool *x)
     if (taut__reads(v)) *x = n != 0;
     return n != 0;
 }
-static inline void taut__visit_f64(taut__visit *v, double *x)
+static inline double taut__visit_f64(taut__visit *v, double *x)
 {
-    if (v->way == TAUT_WRITE) {
-        taut__write_f64(&v->w, *x);
-        return;
-    }
-    double got = taut__read_f64(&v->r);
+    double   got;
+    uint64_t bits;
+    memcpy(&bits, x, sizeof bits);
+    bits = taut__visit64(v, &bits, UINT64_MAX);
+    memcpy(&got, &bits, sizeof got);
     if (taut__reads(v)) *x = got;
+    return got;
 }
 /* least <= x <= most; NaN is not. */
 static inline void taut__visit_within(taut__visit *v, double *x, double least, double most)
 {
-    double got = *x;
-    if (v->way == TAUT_WRITE) {
-        taut__write_f64(&v->w, got);
-        return;
-    }
-    got = taut__read_f64(&v->r);
-    v->bad |= !(got >= least && got <= most);
-    if (taut__reads(v)) *x = got;
+    double got = taut__visit_f64(v, x);
+    v->bad |= v->way != TAUT_WRITE && !(got >= least && got <= most);
 }
 static inline void taut__visit_f64s(taut__visit *v, double *x, size_t n)
 {
@@ -89,20 +83,13 @@ static inline void taut__visit_floats(taut__visit *v, float *x, size_t n)
 {
     size_t bytes;
     if (v->way == TAUT_WRITE) {
-        for (size_t i = 0; i < n; i++) {
-            uint32_t bits;
-            /* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): who writes has an x */
-            memcpy(&bits, x + i, sizeof bits);
-            taut__write32(&v->w, bits);
-        }
+        /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): who writes has an x */
+        for (size_t i = 0; i < n; i++) taut__write_f32(&v->w, x[i]);
         return;
     }
     const uint8_t *p = taut__mul_ok(n, 4, &bytes) ? taut__read(&v->r, bytes) : NULL;
     v->bad |= !p;
-    for (size_t i = 0; p && i < n && taut__reads(v); i++) {
-        uint32_t bits = taut__get32(p + 4 * i);
-        memcpy(x + i, &bits, sizeof bits);
-    }
+    for (size_t i = 0; p && i < n && taut__reads(v); i++) x[i] = taut__float_at(p + 4 * i);
 }
 /* text: of cap bytes. */
 static inline void taut__visit_text(taut__visit *v, char *text, size_t cap)

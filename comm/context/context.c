@@ -1,6 +1,5 @@
 /* context.c : see context.h. */
 #include "context.h"
-#include "lane.h"
 
 taut_status taut__context_tags(taut__context *ctx, int *tag)
 {

@@ -11,10 +11,20 @@
 #include "../transport/watchdog.h"
 #include "../../scheduler/time_model.h"
 #include "settings.h"
-#include "trace.h"
 
 /* Tags below TAUT_TAG_LAYERS are those of a communicator's own exchanges; every job has TAUT_TAGS in a row, from its job.tag on. */
 enum { TAUT_TAG_STEP = 1, TAUT_TAG_HANDSHAKE = 2, TAUT_TAG_SUM = 3, TAUT_TAG_DATA = 4, TAUT_TAG_LAYERS = 8 };
+
+/* ---- trace.c ---- what happened when, in a file of Chrome's trace events (TAUT_TRACE). NULL trace = off, every call returns at once. */
+typedef struct taut__trace taut__trace;
+
+/* path: as in TAUT_TRACE; "" or another rank's file: *trace = NULL, TAUT_OK. */
+taut_status taut__trace_open(const char *path, int rank, taut__trace **trace);
+void        taut__trace_close(taut__trace *trace);
+/* A path of the settings with its first "%r" replaced by the rank. False: it is longer than cap - 1. */
+bool taut__rank_path(const char *path, int rank, char *dst, size_t cap);
+/* One event in job's row; begin, end: of taut__now(). */
+void taut__trace_span(taut__trace *trace, taut__job *job, const char *phase, double begin, double end, uint64_t bytes);
 
 /* taut__lane : what a communicator has in one memory space. The host's is there from the beginning; another one from the first layer on
  * that has its buffers there, with a stream of its own and threads that wait for the device. Workers: the engine's thread (0), and the
@@ -73,6 +83,7 @@ static inline taut__lane *taut__host_lane(taut__context *ctx) { return &ctx->lan
 /* The lane of caller's space, opened where it is not, with caller's stream left out. TAUT_E_UNSUPPORTED, with the reason, where the space
  * cannot be used; TAUT_E_STATE where the communicator uses another device of it. With the engine held. */
 taut_status taut__context_lane(taut__context *ctx, taut_place caller, taut__lane **lane);
+void        taut__lane_close(taut__lane *lane); /* its work is done; one that was never opened is fine */
 taut_status taut__context_one_device(const taut__context *ctx, taut_place caller); /* TAUT_E_STATE, as above */
 void        taut__lane_note(taut__lane *lane, taut_status s); /* s, and taut_last_error(), if it is a failure */
 taut_status taut__lane_check(const taut__lane *lane);
@@ -88,11 +99,9 @@ taut_status taut__lane_borrow(taut__lane *lane, size_t bytes, void **out);
 void        taut__lane_give_back(taut__lane *lane, void *memory); /* NULL is fine; no work on it is left */
 /* Each worker: two of so many floats, and room for a payload of so many bytes. With the engine held. */
 taut_status taut__context_scratch(taut__lane *lane, size_t floats, size_t payload);
-taut_status taut__context_tags(taut__context *ctx, int *tag); /* TAUT_TAGS in a row */
-taut_status taut__context_slots(taut__context *ctx,
-                                taut__slots   *s); /* opens them, as s needs; two requests more are for control */
-taut_status taut__context_arena(
-    taut__context *ctx); /* if layers have changed and nothing is under way: fit it to them */
+taut_status taut__context_tags(taut__context *ctx, int *tag);        /* TAUT_TAGS in a row */
+taut_status taut__context_slots(taut__context *ctx, taut__slots *s); /* opens them; two requests more are for control */
+taut_status taut__context_arena(taut__context *ctx); /* if layers have changed, and nothing is under way: fits it */
 /* Adds a few doubles over all ranks, agreed; blocking, in an order that all ranks share. */
 taut_status taut__context_sum(taut__context *ctx, double *v, size_t n);
 

@@ -1,6 +1,5 @@
 /* lane.c : what a communicator has in each memory space. */
 #include "joint.h"
-#include "lane.h"
 #include "../base/partition.h"
 #include <sched.h>
 #include <string.h>

@@ -196,35 +196,36 @@ static taut_status put(const row *r, const char *value, taut__settings *s, size_
     return TAUT_OK;
 }
 
+/* A field's value as text, in `text` where it is a number. */
+static const char *text_of(const row *r, const void *field, char *text, size_t cap)
+{
+    char    *own;
+    uint64_t u;
+    uint32_t w;
+    float    f;
+    if (is_text(r->kind)) return memcpy(&own, field, sizeof own), own;
+    if (r->kind == U64) {
+        memcpy(&u, field, sizeof u);
+        snprintf(text, cap, "%llu", (unsigned long long)u);
+    } else if (r->kind == F32) {
+        memcpy(&f, field, sizeof f);
+        taut__snprintf(text, cap, "%.6g", (double)f);
+        if ((float)taut__strtod(text, NULL) != f) taut__snprintf(text, cap, "%.9g", (double)f);
+    } else {
+        memcpy(&w, field, sizeof w);
+        snprintf(text, cap, r->kind == I32 ? "%d" : "%u", w);
+    }
+    return text;
+}
+
 /* What the program gave, as text, or NULL for zero, which means the default. */
 static const char *given(const row *r, const taut_config *cfg, char *text, size_t cap)
 {
     size_t at = r->at - offsetof(taut__settings, c);
     if (!cfg || r->is & EXTRA || at + size_of(r->kind) > cfg->size) return NULL;
-    const char *p = (const char *)cfg + at;
-    char       *t;
-    uint64_t    u;
-    uint32_t    w;
-    float       f;
-    switch (r->kind) {
-    case U64:
-        memcpy(&u, p, sizeof u);
-        snprintf(text, cap, "%llu", (unsigned long long)u);
-        return u ? text : NULL;
-    case F32:
-        memcpy(&f, p, sizeof f);
-        taut__snprintf(text, cap, "%.9g", (double)f);
-        return f != 0 ? text : NULL;
-    case U32:
-        memcpy(&w, p, sizeof w);
-        snprintf(text, cap, "%u", w);
-        return w ? text : NULL;
-    case I32:
-        memcpy(&w, p, sizeof w);
-        snprintf(text, cap, "%d", (int)w);
-        return w ? text : NULL;
-    default: memcpy(&t, p, sizeof t); return t && *t ? t : NULL;
-    }
+    const char *value = text_of(r, (const char *)cfg + at, text, cap);
+    bool        zero = is_text(r->kind) ? !value || !*value : taut__strtod(value, NULL) == 0;
+    return zero ? NULL : value;
 }
 
 /* Optimal string alignment: insertions, deletions, changes and swaps of neighbours between a (na long) and b. */
@@ -341,37 +342,12 @@ size_t taut__settings_lines(void)
     return n;
 }
 
-static void print(const row *r, const taut__settings *s, char *dst, size_t cap)
-{
-    const void *field = (const char *)s + r->at;
-    char       *t;
-    uint64_t    u;
-    uint32_t    w;
-    float       f;
-    switch (r->kind) {
-    case U64:
-        memcpy(&u, field, sizeof u);
-        snprintf(dst, cap, "%s=%llu", r->name, (unsigned long long)u);
-        return;
-    case F32:
-        memcpy(&f, field, sizeof f);
-        taut__snprintf(dst, cap, "%s=%.6g", r->name, (double)f);
-        if ((float)taut__strtod(dst + strlen(r->name) + 1, NULL) != f)
-            taut__snprintf(dst, cap, "%s=%.9g", r->name, (double)f);
-        return;
-    case U32:
-    case I32:
-        memcpy(&w, field, sizeof w);
-        snprintf(dst, cap, "%s=%u", r->name, w);
-        return;
-    default: memcpy(&t, field, sizeof t); snprintf(dst, cap, "%s=%s", r->name, t);
-    }
-}
-
 const char *taut__settings_line(const taut__settings *s, size_t i, char *dst, size_t cap)
 {
-    for (size_t r = 0; r < ROWS; r++)
-        if (alike(&table[r]) && i-- == 0) print(&table[r], s, dst, cap);
+    char text[32];
+    for (const row *r = table; r < table + ROWS; r++)
+        if (alike(r) && i-- == 0)
+            snprintf(dst, cap, "%s=%s", r->name, text_of(r, (const char *)s + r->at, text, sizeof text));
     return dst;
 }
 

@@ -8,35 +8,23 @@
 enum { TAUT_TEXTS = 16, TAUT_TEXT = 256 };
 
 /* Words of the settings, in the order in which settings.c lists them. Objective and metric: scheduler/budget.h. */
-typedef enum taut__feedback_mode {
-    TAUT_FEEDBACK_AUTO,
-    TAUT_FEEDBACK_ON,
-    TAUT_FEEDBACK_OFF,
-    TAUT_FEEDBACK_MOMENTUM
-} taut__feedback_mode;
-typedef enum taut__hierarchy_mode { TAUT_HIERARCHY_AUTO, TAUT_HIERARCHY_ON, TAUT_HIERARCHY_OFF } taut__hierarchy_mode;
-typedef enum taut__dropped_mode { TAUT_DROPPED_CLEAR, TAUT_DROPPED_RESTORE } taut__dropped_mode;
-typedef enum taut__delivery_mode { TAUT_DELIVERY_PLAIN, TAUT_DELIVERY_ASSURED } taut__delivery_mode;
-typedef enum taut__checksum_mode { TAUT_CHECKSUM_ON, TAUT_CHECKSUM_OFF } taut__checksum_mode;
-typedef enum taut__algorithm_mode {
-    TAUT_ALGORITHM_AUTO,
-    TAUT_ALGORITHM_NATIVE,
-    TAUT_ALGORITHM_SRA,
-    TAUT_ALGORITHM_RING,
-    TAUT_ALGORITHM_GATHER
-} taut__algorithm_mode;
+enum { TAUT_FEEDBACK_AUTO, TAUT_FEEDBACK_ON, TAUT_FEEDBACK_OFF, TAUT_FEEDBACK_MOMENTUM };
+enum { TAUT_HIERARCHY_AUTO, TAUT_HIERARCHY_ON, TAUT_HIERARCHY_OFF };
+enum { TAUT_DROPPED_CLEAR, TAUT_DROPPED_RESTORE };
+enum { TAUT_DELIVERY_PLAIN, TAUT_DELIVERY_ASSURED };
+enum { TAUT_CHECKSUM_ON, TAUT_CHECKSUM_OFF };
+enum { TAUT_ALGORITHM_AUTO, TAUT_ALGORITHM_NATIVE, TAUT_ALGORITHM_SRA, TAUT_ALGORITHM_RING, TAUT_ALGORITHM_GATHER };
 
 typedef struct taut__settings {
     taut_config c;               /* every field filled in and checked; strings point into text: never copy the struct */
     const char *metrics;         /* path of a file of metrics; "": none */
     uint32_t    metrics_seconds; /* between two of it */
     int32_t     fake_hosts;      /* tests: so many consecutive ranks count as one host; 0 = ask the system */
-    const char *data_link;       /* core/data_lines.h */
-    const char *faults;          /* tests: what happens to messages (transport/faulty.h) */
+    const char *data_link;       /* core/data_lines.c */
+    const char *faults;          /* tests: what happens to messages (transport/faulty.c) */
     taut_spec   spec;            /* c.codec */
-    int32_t     objective, metric, feedback, algorithm, hierarchy, dropped, checksum,
-        delivery; /* the texts of c as enums: above, and budget.h */
-    char text[TAUT_TEXTS][TAUT_TEXT];
+    int32_t objective, metric, feedback, algorithm, hierarchy, dropped, checksum, delivery; /* enums of texts of c */
+    char    text[TAUT_TEXTS][TAUT_TEXT];
 } taut__settings;
 
 taut_status taut__settings_load(const taut_config *cfg, taut__settings *s); /* cfg NULL: all defaults */

@@ -1,6 +1,6 @@
 /* trace.c : what happened when, as Chrome's trace events (chrome://tracing, ui.perfetto.dev): one complete event per
  * piece of work, two rows per layer (work, wire), bytes as an argument. Written as it happens, through a buffer of its own. */
-#include "trace.h"
+#include "context.h"
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>

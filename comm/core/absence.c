@@ -102,7 +102,7 @@ taut_status taut__absence_ask_all(taut_comm *comm, const taut_layer *l)
     taut_status s = check_gone(comm, what);
     ask_for_layer(comm, -1, l);
     taut__engine_release(&comm->ctx.engine);
-    return s == TAUT_OK ? s : taut__engine_fail(&comm->ctx.engine, s, taut_last_error());
+    return taut__engine_tell(&comm->ctx.engine, s);
 }
 
 /* ---- answering: with the engine's lock held. Layers are looked at only while the program is inside taut_step_end ---- */

@@ -28,10 +28,9 @@ struct taut__bucket {
     bool                      voting;
     const taut_layer *_Atomic wanted; /* somebody waits for it */
     const taut_layer *_Atomic asked;  /* on another rank, the last one asked for */
-    const taut_layer
-          *tested; /* the last one tested and not done; when others are asked for it, and how long after that again */
-    double ask_at, ask_gap;
-    char   label[32];
+    const taut_layer *tested; /* last tested and not done; when others are asked for it, and how much later again */
+    double            ask_at, ask_gap;
+    char              label[32];
 };
 
 #endif

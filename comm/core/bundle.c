@@ -11,9 +11,7 @@ const taut_layer *taut__fuse_carrier(const taut_layer *l)
  * a device's data half are not measured for the host, and alone there is no plan. */
 static taut_status add_bundle(taut__bucket *b)
 {
-    enum {
-        LEAST = 512
-    }; /* a bundle takes 20 bytes of statistics a step and some samples, and saves 3 bytes an element */
+    enum { LEAST = 512 }; /* one takes 20 bytes of statistics a step and some samples, and saves 3 bytes an element */
     taut_comm *comm = b->comm;
     size_t     elems = 0;
     char       name[sizeof b->label + sizeof TAUT_OWN_NAMES];
@@ -36,7 +34,7 @@ taut_status taut__fuse_close_all(taut_comm *comm)
         taut_status s = taut__fuse_close(comm->bucket[b]);
         if (s == TAUT_OK && !was && comm->bucket[b]->closed) s = add_bundle(comm->bucket[b]);
         if (!was) comm->bucket[b]->job.needs = comm->layers; /* the bundle is one of them */
-        if (s != TAUT_OK) return taut__engine_fail(&comm->ctx.engine, s, taut_last_error());
+        TAUT_TRY(taut__engine_tell(&comm->ctx.engine, s));
     }
     return TAUT_OK;
 }

@@ -1,12 +1,17 @@
 /* collectives.c : the program starts, waits for and tests collectives of layers. */
 #include "communicator.h"
 
+static taut_status check_op(const taut_layer *l, int op)
+{
+    if (op == TAUT_SUM || op == TAUT_MEAN) return TAUT_OK;
+    return taut__fail(TAUT_E_INVALID, "layer '%s': op=%d: must be TAUT_SUM (%d) or TAUT_MEAN (%d)", l->name, op,
+                      TAUT_SUM, TAUT_MEAN);
+}
+
 static taut_status check_start(taut_layer *l, const void *buf, int kind, taut_place caller)
 {
     if (!l || !buf) return taut__fail(TAUT_E_INVALID, "collective: layer or buf is NULL");
-    if (kind != TAUT_SUM && kind != TAUT_MEAN)
-        return taut__fail(TAUT_E_INVALID, "layer '%s': op=%d: must be TAUT_SUM (%d) or TAUT_MEAN (%d)", l->name, kind,
-                          TAUT_SUM, TAUT_MEAN);
+    TAUT_TRY(check_op(l, kind));
     uintptr_t size = l->operand.dtype == TAUT_F32 ? 4 : 2;
     if ((uintptr_t)buf % size)
         return taut__fail(TAUT_E_INVALID, "layer '%s': buf=%p: must be aligned to %d bytes, an element", l->name, buf,
@@ -22,12 +27,6 @@ static taut_status check_start(taut_layer *l, const void *buf, int kind, taut_pl
     l->reduction.buf = (void *)(uintptr_t)buf; /* from here on the buffer is lent, until the layer is finished */
     l->comm->stepped = l->comm->loads.open = false;
     return l->index >= l->comm->handshake.layers ? taut__handshake_begin(l->comm) : TAUT_OK;
-}
-
-/* What goes wrong from here on concerns all ranks: they wait for this one. */
-static taut_status tell(taut_comm *comm, taut_status s)
-{
-    return s == TAUT_OK ? s : taut__engine_fail(&comm->ctx.engine, s, taut_last_error());
 }
 
 static taut_status suits_data(const taut_layer *l, taut_place caller)
@@ -67,11 +66,18 @@ static taut_status in_graph(taut_layer *l, void *buf, taut_op op, taut_place cal
     TAUT_TRY(taut__graph_capturing(caller, done));
     if (!*done) return TAUT_OK;
     TAUT_TRY(taut__comm_check(l->comm, "collective"));
-    if (op != TAUT_SUM && op != TAUT_MEAN)
-        return taut__fail(TAUT_E_INVALID, "layer '%s': op=%d: must be TAUT_SUM (%d) or TAUT_MEAN (%d)", l->name,
-                          (int)op, TAUT_SUM, TAUT_MEAN);
+    TAUT_TRY(check_op(l, op));
     TAUT_TRY(taut__place_check(caller, buf, "buf"));
     return taut__graph_capture(l, buf, op, caller);
+}
+
+/* A whole allreduce of a small layer goes through its bucket, however it is begun: another rank may have begun it otherwise. What goes wrong from here
+ * on concerns all ranks: they wait for this one. */
+static taut_status begin(taut_layer *l, void *buf, int kind, taut__half halves, taut_place caller, bool waits)
+{
+    bool fused = l->bucket && halves == TAUT_BOTH;
+    return taut__engine_tell(&l->comm->ctx.engine, fused ? taut__fuse_start(l, buf, kind, caller, waits)
+                                                         : launch(l, buf, kind, halves, caller, waits));
 }
 
 static taut_status start(taut_layer *l, void *buf, taut_op op, taut_place caller)
@@ -80,8 +86,12 @@ static taut_status start(taut_layer *l, void *buf, taut_op op, taut_place caller
     TAUT_TRY(in_graph(l, buf, op, caller, &captured));
     if (captured) return TAUT_OK;
     TAUT_TRY(check_start(l, buf, op, caller));
-    return tell(l->comm,
-                l->bucket ? taut__fuse_start(l, buf, op, caller, false) : launch(l, buf, op, TAUT_BOTH, caller, false));
+    return begin(l, buf, op, TAUT_BOTH, caller, false);
+}
+
+static taut_place place_of(taut_space space, int device, struct CUstream_st *stream)
+{
+    return space == TAUT_HOST ? (taut_place){0} : (taut_place){space, device, stream};
 }
 
 /* The calling thread's device is the program's, and stays what it was: here, and in all calls that may use another one. */
@@ -98,36 +108,26 @@ taut_status taut_allreduce_start(taut_layer *l, void *buf, taut_op op)
 taut_status taut_allreduce_start_on(taut_layer *l, void *buf, taut_op op, taut_space space, int device,
                                     struct CUstream_st *stream)
 {
-    return start_kept(l, buf, op, space == TAUT_HOST ? (taut_place){0} : (taut_place){space, device, stream});
+    return start_kept(l, buf, op, place_of(space, device, stream));
 }
 
 taut_status taut__layer_wait(taut_layer *l)
 {
-    double begin = taut__now();
+    double since = taut__now();
     taut__fuse_answer(l->comm);
-    taut_status s = taut__engine_wait(&l->comm->ctx.engine, &l->reduction.job);
-    l->comm->exposed_s += taut__now() - begin;
+    taut_status s = l->bucket && taut__fuse_holds(l) ? taut__fuse_wait(l)
+                                                     : taut__engine_wait(&l->comm->ctx.engine, &l->reduction.job);
+    l->comm->exposed_s += taut__now() - since;
     return taut__layer_finish(l, s);
 }
 
-static taut_status fused_wait(taut_layer *l)
-{
-    double      begin = taut__now();
-    taut_status s = taut__fuse_wait(l);
-    l->comm->exposed_s += taut__now() - begin;
-    return taut__layer_finish(l, s);
-}
-
-/* A whole allreduce of a small layer goes through its bucket, as when it is started: another rank may have started it. */
 static taut_status at_once_here(taut_layer *l, void *buf, int kind, taut__half halves, taut_place caller)
 {
     TAUT_TRY(check_start(l, buf, kind, caller));
-    bool   fused = l->bucket && halves == TAUT_BOTH;
-    double begin = taut__now();
-    TAUT_TRY(tell(l->comm,
-                  fused ? taut__fuse_start(l, buf, kind, caller, true) : launch(l, buf, kind, halves, caller, true)));
-    l->comm->exposed_s += taut__now() - begin;
-    return fused ? fused_wait(l) : taut__layer_wait(l);
+    double since = taut__now();
+    TAUT_TRY(begin(l, buf, kind, halves, caller, true));
+    l->comm->exposed_s += taut__now() - since;
+    return taut__layer_wait(l);
 }
 static taut_status at_once(taut_layer *l, void *buf, int kind, taut__half halves, taut_place caller)
 {
@@ -143,11 +143,6 @@ taut_status taut_reduce_scatter(taut_layer *l, void *buf, taut_op op)
     return at_once(l, buf, op, TAUT_REDUCE, (taut_place){0});
 }
 taut_status taut_allgather(taut_layer *l, void *buf) { return at_once(l, buf, TAUT_SUM, TAUT_GATHER, (taut_place){0}); }
-
-static taut_place place_of(taut_space space, int device, struct CUstream_st *stream)
-{
-    return space == TAUT_HOST ? (taut_place){0} : (taut_place){space, device, stream};
-}
 
 taut_status taut_reduce_scatter_on(taut_layer *l, void *buf, taut_op op, taut_space space, int device,
                                    struct CUstream_st *stream)
@@ -170,7 +165,7 @@ static taut_status check_started(const taut_layer *l, const char *call)
 taut_status taut_wait(taut_layer *l)
 {
     TAUT_TRY(check_started(l, "taut_wait"));
-    TAUT_KEEP_DEVICE(l->bucket && taut__fuse_holds(l) ? fused_wait(l) : taut__layer_wait(l));
+    TAUT_KEEP_DEVICE(taut__layer_wait(l));
 }
 
 taut_status taut_test(taut_layer *l, int *done)
@@ -179,7 +174,7 @@ taut_status taut_test(taut_layer *l, int *done)
     if (done) *done = 0;
     if (!done) return taut__fail(TAUT_E_INVALID, "taut_test: done is NULL");
     TAUT_TRY(check_started(l, "taut_test"));
-    taut__kept was = taut__keep_device();
+    taut__kept_device was = taut__keep_device();
     taut__fuse_answer(l->comm);
     taut_status s = l->bucket && taut__fuse_holds(l)
                         ? taut__fuse_test(l, &over)

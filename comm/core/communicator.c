@@ -1,9 +1,6 @@
 /* communicator.c : create and destroy. */
 #include "communicator.h"
-#include "../transport/assured.h"
-#include "../transport/faulty.h"
-#include <stdio.h>
-#include <string.h>
+#include "../transport/wrapped.h"
 
 /* 0: a communication thread where the transport allows one, except for a single rank, which has nobody to talk to. */
 static bool wants_thread(const taut_comm *comm)
@@ -60,7 +57,7 @@ taut_status taut__comm_create(taut__transport *t, const taut_config *cfg, taut_c
 void taut_comm_destroy(taut_comm *comm)
 {
     if (!comm || taut__comm_forked(comm)) return; /* in a child there is nothing that could be given back */
-    taut__kept was = taut__keep_device();
+    taut__kept_device was = taut__keep_device();
     taut__metrics_close(comm);
     taut__absence_leave(comm);
     taut__comm_discard(comm);
@@ -75,8 +72,7 @@ void taut__comm_discard(taut_comm *comm)
     taut__watchdog_destroy(&comm->ctx.watchdog);
     if (comm->autom) comm->hooks->destroy(comm->autom);
     taut__trace_close(comm->ctx.trace);
-    bool keep =
-        comm->ctx.t->dirty; /* MPI may still read frames that a lost peer has not taken, or write what it sends late */
+    bool keep = comm->ctx.t->dirty; /* MPI may still read frames that a lost peer did not take, or write late ones */
     for (size_t i = 0; i < comm->layers && !keep; i++) taut__layer_destroy(comm->layer[i]);
     for (size_t i = 0; i < comm->buckets && !keep; i++) taut__fuse_destroy(comm->bucket[i]);
     taut__context_close(&comm->ctx, keep);
@@ -93,7 +89,6 @@ taut_status taut_comm_create_threads(int ranks, const taut_config *cfg, taut_com
 {
     taut__settings   set;
     taut__transport *t[1024];
-    char             text[512];
     if (!comms) return taut__fail(TAUT_E_INVALID, "taut_comm_create_threads: comms is NULL");
     if (ranks < 1 || ranks > 1024)
         return taut__fail(TAUT_E_RANGE, "taut_comm_create_threads: ranks=%d: must be 1..1024", ranks);
@@ -111,9 +106,7 @@ taut_status taut_comm_create_threads(int ranks, const taut_config *cfg, taut_com
         if (comms[r]) taut__comm_discard(comms[r]);
         comms[r] = NULL;
     }
-    if (s == TAUT_OK) return s;
-    snprintf(text, sizeof text, "%s", taut_last_error());
-    return taut__fail(s, "rank %d: %s", who, text);
+    return s == TAUT_OK ? s : taut__fail(s, "rank %d: %s", who, taut_last_error());
 }
 
 int         taut_comm_rank(const taut_comm *comm) { return comm ? comm->ctx.all.rank : -1; }

@@ -121,30 +121,29 @@ typedef struct taut__loads { /* state_load.c: blobs of one set, loaded one after
 } taut__loads;
 
 struct taut_comm {
-    taut__context ctx;
-    unsigned      forks; /* of this process when it was created */
-    taut_layer  **layer;
-    size_t        layers, room;
-    size_t        own_layers; /* bundles */
-    taut__lent   *lent;       /* room of them; by address */
-    size_t        lents;
-    uint64_t      starts, ends; /* collectives started; step ends entered */
-    _Atomic bool  ending;       /* the program is inside taut_step_end(): it starts nothing until all ranks are there */
-    taut__gone    gone;         /* with the engine's lock */
-    _Atomic int32_t
-                            asked; /* one more than the small layer that another rank waits for, and that this one has not looked at since; 0: none */
-    bool                    stepped;  /* a step has ended, and nothing was started since */
-    uint64_t                drops;    /* steps dropped */
-    bool                    bad;      /* something not finite was found, in the step that ends */
-    bool                    unsuited; /* some layer's shape did not suit the codec of all */
-    taut__loads             loads;
-    taut__handshake         handshake;
-    bool                    opened; /* codec=auto has probed */
-    taut__bucket          **bucket;
-    size_t                  buckets;
-    double                 *control;   /* step_end: its values, then what is sent of them, twice */
-    size_t                  control_n; /* doubles of one of the three */
-    taut__sampling          sampling;
+    taut__context   ctx;
+    unsigned        forks; /* of this process when it was created */
+    taut_layer    **layer;
+    size_t          layers, room;
+    size_t          own_layers; /* bundles */
+    taut__lent     *lent;       /* room of them; by address */
+    size_t          lents;
+    uint64_t        starts, ends; /* collectives started; step ends entered */
+    _Atomic bool    ending;   /* the program is inside taut_step_end(): it starts nothing until all ranks are there */
+    taut__gone      gone;     /* with the engine's lock */
+    _Atomic int32_t asked;    /* 1 + the small layer that another rank waits for, not looked at since; 0: none */
+    bool            stepped;  /* a step has ended, and nothing was started since */
+    uint64_t        drops;    /* steps dropped */
+    bool            bad;      /* something not finite was found, in the step that ends */
+    bool            unsuited; /* some layer's shape did not suit the codec of all */
+    taut__loads     loads;
+    taut__handshake handshake;
+    bool            opened; /* codec=auto has probed */
+    taut__bucket  **bucket;
+    size_t          buckets;
+    double         *control;   /* step_end: its values, then what is sent of them, twice */
+    size_t          control_n; /* doubles of one of the three */
+    taut__sampling  sampling;
     const taut__plan_hooks *hooks;
     taut__auto             *autom;
     taut__planning          planning;
@@ -159,8 +158,7 @@ struct taut_comm {
 };
 
 /* communicator.c */
-taut_status taut__comm_create(taut__transport *t, const taut_config *cfg,
-                              taut_comm **comm); /* takes t, also on failure */
+taut_status taut__comm_create(taut__transport *t, const taut_config *cfg, taut_comm **comm); /* takes t in any case */
 void        taut__comm_discard(taut_comm *comm); /* destroy, of one that nobody has used: tells no other rank */
 
 /* usable.c. What every call begins with: in a forked child, or after a failure, an error. */
@@ -169,14 +167,14 @@ bool        taut__comm_forked(const taut_comm *comm);
 unsigned    taut__forks(void); /* between this process and the first one that asked */
 
 /* layer_codec.c */
-taut_status taut__layer_use(taut_layer      *layer,
-                            const taut_spec *spec); /* in force from now on; the layer is prepared when it is started */
+taut_status taut__layer_use(taut_layer *layer, const taut_spec *spec); /* from now on; prepared when it is started */
 void taut__layer_unprepare(taut_layer *layer);  /* its reduction's memory, which other layers' jobs may be looking at */
 void taut__layer_drop_codec(taut_layer *layer); /* and all that it has */
 taut_status taut__layer_runs(const taut_layer *layer, const taut_spec *wire,
                              taut_space space);            /* TAUT_E_UNSUPPORTED: its codec does not, there */
 float       taut__layer_momentum(const taut_layer *layer); /* of its feedback; 0: none */
-taut_status taut__layer_axes(taut_layer *layer);    /* its basis, if its codec is coded in one; with the engine held */
+taut_status taut__layer_axes(taut_layer *layer);           /* its basis, if its codec is coded in one */
+taut_layer *taut__layer_named(const taut_comm *comm, const char *name); /* NULL: there is none */
 taut_status taut__layer_prepare(taut_layer *layer); /* memory for its spec; does nothing when there is */
 void        taut__layer_destroy(taut_layer *layer);
 /* registration.c. Names that begin like this are the library's own. bundle: registers one, of n float32; it is planned for, carefully. */
@@ -185,13 +183,15 @@ taut_status taut__layer_bundle(taut_comm *comm, const char *name, size_t n, taut
 void        taut__layer_starts(taut_layer *layer); /* counts it */
 taut_status taut__layer_wait(taut_layer *layer);
 taut_status taut__layer_finish(taut_layer *layer, taut_status s); /* the buffer is the program's again */
-void        taut__layer_count(
-           taut_layer *layer); /* job.record is that of a collective which is complete; with the engine's lock */
+void        taut__layer_count(taut_layer *layer); /* of a collective that is complete; with the engine's lock */
 const char *taut__layer_text(const taut_layer *layer, char *dst, size_t cap); /* name, dtype, shape, spec */
 
 /* place.c : where a layer's buffers lie */
-taut_status taut__place_usable(const taut_layer *layer, const void *buf,
-                               taut_place caller);                  /* a collective may begin there */
+/* TAUT_E_INVALID: not a space, where what, as "scale in ", is in the message. */
+taut_status taut__place_known(const taut_layer *layer, const char *what, taut_place p);
+/* TAUT_E_STATE: what (a buffer) does not lie where it must; why: in the message. */
+taut_status taut__place_same(const taut_layer *layer, const char *what, taut_place p, taut_place as, const char *why);
+taut_status taut__place_usable(const taut_layer *layer, const void *buf, taut_place caller); /* may one begin there? */
 taut_status taut__place_take(taut_layer *layer, taut_place caller); /* it does: this is the layer's place, for good */
 void        taut__place_leave(taut_layer *layer);                   /* gives back what lies there */
 static inline const taut__lane *taut__layer_lane(const taut_layer *layer) { return layer->reduction.lane; }
@@ -201,18 +201,15 @@ static inline bool taut__layer_at_home(const taut_layer *layer) { return taut__l
 /* scale.c : the unit of a layer's errors */
 taut_status        taut__scale_use(taut_layer *layer); /* its codec or its scale are others: does it count? */
 void               taut__scale_drop(taut_layer *layer);
-taut_status        taut__scale_same(const taut_layer *from,
-                                    taut_layer       *to);          /* the layer of another communicator has the same */
-static inline bool taut__scale_there(const taut_layer *layer) /* read in memory of a device */
+taut_status        taut__scale_same(const taut_layer *from, taut_layer *to); /* of a layer of another communicator */
+static inline bool taut__scale_there(const taut_layer *layer)                /* read in memory of a device */
 {
     return layer->scale_lent.at && !taut__on_host(layer->scale_lent.place);
 }
 static inline bool taut__scale_usable(float s) { return s > 0 && isfinite(s); }
-void               taut__scale_look(
-                  taut_layer *layer); /* a collective is over, and what its samples saw of a scale in place is in scale[] */
+void               taut__scale_look(taut_layer *layer); /* after a collective: what its samples saw of one in place */
 
-taut_status taut__layer_adopt(taut_layer      *layer,
-                              const taut_spec *spec); /* this codec from now on; the residual stays */
+taut_status taut__layer_adopt(taut_layer *layer, const taut_spec *spec); /* from now on; the residual stays */
 void        taut__layer_scale_error(taut_layer *layer,
                                     double factor); /* aims at so many times the error of its spec; until another is adopted */
 
@@ -227,6 +224,9 @@ taut_status taut__planned_apply(taut_comm *comm);
 /* agree.c : collective, of a communicator with nothing under way. TAUT_OK on all ranks where `mine` is on all; else who has failed returns that, with
  * the text it had, and the others the failure of the first rank that has, with its rank and its text. */
 taut_status taut__comm_agree(taut_comm *comm, taut_status mine);
+/* A few bytes of one rank, mine there, to all. */
+enum { TAUT_SHARED_MOST = 256 };
+taut_status taut__comm_share(taut_comm *comm, bool mine, char *bytes, size_t n);
 
 /* handshake.c : the registrations of all ranks are the same */
 taut_status taut__handshake_begin(taut_comm *comm); /* begins to compare those that have not been */
@@ -310,9 +310,9 @@ void        taut__sample_release(taut_layer *layer);
 void        taut__sample_reset(taut_layer *layer); /* another codec: what was learnt of its errors does not hold */
 /* Of a collective: choose the blocks; keep what falls on them: x as it is encoded; what encoding lost, times factor in units of the
  * sum; the result. Slices that do not overlap may come from several threads. */
-bool taut__sample_begin(taut_layer *layer); /* false: none */
-void taut__sample_x(taut_layer *layer, taut__range r, const float *x);
-void taut__sample_lost(taut_layer *layer, taut__range r, const float *lost, float factor);
+bool taut__sample_begin(taut_layer *layer);                               /* false: none */
+void taut__sample_x(taut__reduction *red, taut__range r, const float *x); /* as a watcher's */
+void taut__sample_lost(taut__reduction *red, taut__range r, const float *lost, float factor);
 void taut__sample_result(taut_layer *layer);
 /* Of a step: how many values ride in the exchange; filled in; and taken from the sums, which stay where they are until the measurement.
  * scratch and wide: as many floats as there are halves. */

@@ -1,12 +1,10 @@
 /* communicator_mpi.c : taut_comm_create_mpi(). Ranks may disagree about success (their environments differ), or about settings on which
  * what follows depends: they agree first, with calls that depend on nothing. They wait for each other once, where time can run out; from there
  * on each is inside these calls, and a rank that is stopped or dies in them is a watchdog's. */
-#include "../taut_mpi.h"
 #include "../transport/transport_mpi.h"
 #include "../transport/wrapped.h"
 #include "nccl.h"
 #include <dlfcn.h>
-#include <stdio.h>
 #include <xxhash.h>
 
 enum { LINE = TAUT_HANDSHAKE_LINE, TIMEOUT_MS = 60000 /* of a rank whose settings are wrong */ };

@@ -122,15 +122,14 @@ static int culprit(const verdict *all, int ranks)
 /* All ranks return the culprit's failure; who has failed for a reason of his own, that. */
 static taut_status agree(taut__tcp_meeting *m, taut_status mine, void *room)
 {
-    verdict  v = {.status = mine};
-    verdict *all = room;
-    char     own[512];
-    snprintf(own, sizeof own, "%s", taut_last_error());
-    if (mine != TAUT_OK) snprintf(v.text, sizeof v.text, "%.315s", own);
+    verdict    v = {.status = mine};
+    verdict   *all = room;
+    taut__kept own = taut__keep_error();
+    if (mine != TAUT_OK) snprintf(v.text, sizeof v.text, "%.315s", own.text);
     TAUT_TRY(taut__tcp_tell_all(m, &v, sizeof v, all));
     int who = culprit(all, m->ranks);
     if (who < 0) return TAUT_OK;
-    if (who == m->rank || (mine != TAUT_OK && mine != TAUT_E_TIMEOUT)) return taut__fail(mine, "%s", own);
+    if (who == m->rank || (mine != TAUT_OK && mine != TAUT_E_TIMEOUT)) return taut__fail(mine, "%s", own.text);
     all[who].text[sizeof all[who].text - 1] = 0;
     return taut__fail((taut_status)all[who].status, "rank %d: %s", who, all[who].text);
 }
@@ -243,10 +242,9 @@ static taut_status prepare(const taut_config *cfg, taut_comm **comm, int ranks, 
     taut_status s = taut__settings_load(cfg, set);
     *timeout_ms = s == TAUT_OK ? set->c.timeout_ms : TIMEOUT_MS;
     if (s == TAUT_OK && !comm) s = taut__fail(TAUT_E_INVALID, "taut_comm_create_tcp: comm is NULL");
-    char text[512];
-    snprintf(text, sizeof text, "%s", taut_last_error());
+    taut__kept  kept = taut__keep_error();
     taut_status had = take_memory(mem, (size_t)ranks);
-    return s == TAUT_OK ? had : taut__fail(s, "%s", text);
+    return s == TAUT_OK ? had : taut__fail(s, "%s", kept.text);
 }
 
 taut_status taut_comm_create_tcp(const taut_tcp *where, const taut_config *cfg, taut_comm **comm)
@@ -261,20 +259,19 @@ taut_status taut_comm_create_tcp(const taut_tcp *where, const taut_config *cfg, 
     taut_comm        *made = NULL;
     int               listener = -1;
     int32_t           timeout_ms;
-    char              text[512];
     if (comm) *comm = NULL;
     TAUT_TRY(check_where(where, &w));
     taut_status mine = prepare(cfg, comm, w.ranks, &set, &mem, &timeout_ms);
-    snprintf(text, sizeof text, "%s", taut_last_error());
+    taut__kept  kept = taut__keep_error();
     taut_status s = mem.room ? taut__tcp_meet(&m, &w, w.connect_ms ? w.connect_ms : timeout_ms) : mine;
     if (s == TAUT_OK) {
-        if (mine != TAUT_OK) taut__fail(mine, "%s", text); /* for the others */
+        if (mine != TAUT_OK) taut__fail(mine, "%s", kept.text); /* for the others */
         taut__log_rank(w.rank);
         s = create(&w, cfg, mine, &set, &m, &mem, &listener, &made);
         taut__tcp_meeting_close(&m);
         taut__tcp_close(&listener);
     }
-    if (mine != TAUT_OK && s != mine) s = taut__fail(mine, "%s", text);
+    if (mine != TAUT_OK && s != mine) s = taut__fail(mine, "%s", kept.text);
     give_memory(&mem);
     if (s == TAUT_OK) *comm = made;
     else if (made) taut__comm_discard(made);

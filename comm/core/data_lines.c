@@ -1,9 +1,8 @@
-/* data_lines.c : see data_lines.h. Two sizes of an allgather and of a sum, each timed from the call to its end, best of a few; a line through both, in
+/* data_lines.c : see nccl.h. Two sizes of an allgather and of a sum, each timed from the call to its end, best of a few; a line through both, in
  * the time model's hops and bytes. */
-#include "data_lines.h"
+#include "nccl.h"
 #include <math.h>
 #include <sched.h>
-#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -118,14 +117,13 @@ static taut_status measure(taut_comm *comm, const taut__group *g, taut_place pla
     TAUT_TRY(taut__space_use(p.space, place));
     TAUT_TRY(p.space->stream_create(&p.place));
     taut_status s = measure_with(&p, lines);
-    char        why[300];
-    snprintf(why, sizeof why, "%s", s == TAUT_OK ? "" : taut_last_error());
+    taut__kept  why = taut__keep_error();
     if (s != TAUT_OK) taut__data_abort(comm->ctx.data); /* else what is enqueued may never end */
     p.space->wait(p.place);
     p.space->release(p.place, p.memory);
     p.space->event_destroy(p.over);
     p.space->stream_destroy(p.place);
-    return s == TAUT_OK ? TAUT_OK : taut__fail(s, "%s", why);
+    return s == TAUT_OK ? TAUT_OK : taut__fail(s, "%s", why.text);
 }
 
 /* The mean of those who have lines. */

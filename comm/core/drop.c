@@ -4,7 +4,6 @@
  *
  * A step that gave a NaN or Inf is dropped at its end, on all ranks, since all know the same sums. */
 #include "communicator.h"
-#include <math.h>
 #include <string.h>
 
 /* A NaN that no residual is: nothing was copied here in this step. */
@@ -98,8 +97,7 @@ void taut__drop_step(taut_comm *comm)
             taut__lane_note(l->reduction.lane, taut__space_use(l->reduction.lane->space, l->reduction.lane->place));
         drop(l);
         l->dropping = false;
-        if (l->graph)
-            taut__lane_note(l->reduction.lane, taut__lane_wait(l->reduction.lane)); /* a replay knows no lane */
+        if (l->graph) taut__lane_note(l->reduction.lane, taut__lane_wait(l->reduction.lane)); /* replays know no lane */
     }
     comm->drops++;
 }
@@ -110,7 +108,7 @@ taut_status taut_step_drop(taut_comm *comm)
     TAUT_TRY(taut__comm_check(comm, "taut_step_drop"));
     if (!comm->stepped)
         return taut__fail(TAUT_E_STATE, "taut_step_drop: call it after taut_step_end, before the next start");
-    taut__kept was = taut__keep_device();
+    taut__kept_device was = taut__keep_device();
     taut__drop_step(comm);
     taut__restore_device(was);
     return TAUT_OK;

@@ -68,16 +68,16 @@ enum { BUCKET_ROOM = 32 };
 
 static taut_status add_bucket(taut_comm *comm)
 {
-    taut__bucket **more = taut__alloc(comm->buckets + 1, sizeof *more), *b = taut__alloc(1, sizeof *b);
-    taut_layer   **member = taut__alloc(BUCKET_ROOM, sizeof *member);
-    int            tag;
-    taut_status    s = more && b && member ? taut__context_tags(&comm->ctx, &tag)
-                                           : taut__fail(TAUT_E_NOMEM, "out of memory for a bucket");
+    taut__bucket *b = taut__alloc(1, sizeof *b);
+    taut_layer  **member = taut__alloc(BUCKET_ROOM, sizeof *member);
+    int           tag;
+    bool        room = b && member && taut__grow(&comm->bucket, comm->buckets, comm->buckets + 1, sizeof *comm->bucket);
+    taut_status s =
+        room ? taut__context_tags(&comm->ctx, &tag) : taut__fail(TAUT_E_NOMEM, "out of memory for a bucket");
     if (s != TAUT_OK) {
-        taut__free(more), taut__free(b), taut__free(member);
+        taut__free(b), taut__free(member);
         return s;
     }
-    if (comm->buckets) memcpy(more, comm->bucket, comm->buckets * sizeof *more);
     snprintf(b->label, sizeof b->label, "small layers %zu", comm->buckets);
     b->comm = comm;
     b->job = (taut__job){.name = b->label,
@@ -89,22 +89,16 @@ static taut_status add_bucket(taut_comm *comm)
                          .priority = (uint32_t)comm->layers};
     b->member = member;
     b->room = BUCKET_ROOM; /* so that what it is made for finds its place */
-    more[comm->buckets++] = b;
-    taut__free(comm->bucket);
-    comm->bucket = more;
+    comm->bucket[comm->buckets++] = b;
     return TAUT_OK;
 }
 
 static taut_status add_member(taut__bucket *b, taut_layer *l)
 {
     if (b->members == b->room) {
-        size_t       room = 2 * b->room;
-        taut_layer **more = taut__alloc(room, sizeof *more);
-        if (!more) return taut__fail(TAUT_E_NOMEM, "layer '%s': out of memory", l->name);
-        if (b->members) memcpy(more, b->member, b->members * sizeof *more);
-        taut__free(b->member);
-        b->member = more;
-        b->room = room;
+        if (!taut__grow(&b->member, b->members, 2 * b->room, sizeof *b->member))
+            return taut__fail(TAUT_E_NOMEM, "layer '%s': out of memory", l->name);
+        b->room *= 2;
     }
     l->bucket = b;
     l->at = b->floats;

@@ -1,5 +1,5 @@
 /* graph.c : layers whose collectives are part of a graph (taut_nccl.h). */
-#include "../reduce/captured.h"
+#include "../reduce/exchange.h"
 #include "../taut_nccl.h"
 #include "communicator.h"
 
@@ -115,7 +115,7 @@ static taut_status launched(taut_layer *l, struct CUstream_st *stream)
     taut__engine_hold(&comm->ctx.engine);
     taut_status s = taut__captured_launched(&l->reduction, l->graph, stream);
     taut__engine_release(&comm->ctx.engine);
-    if (s != TAUT_OK) return taut__engine_fail(&comm->ctx.engine, s, taut_last_error());
+    TAUT_TRY(taut__engine_tell(&comm->ctx.engine, s));
     taut__layer_starts(l);
     taut__engine_start(&comm->ctx.engine, &l->reduction.job, false);
     return TAUT_OK;

@@ -1,4 +1,5 @@
 /* layer.c : a layer's name, accounts and parts. */
+#include "../reduce/input.h"
 #include "communicator.h"
 #include "../../scheduler/budget.h"
 #include <stdio.h>
@@ -19,18 +20,13 @@ const char *taut__layer_text(const taut_layer *l, char *dst, size_t cap)
 
 /* ---- accounts ---- */
 
-static void add_norms(taut_norm2 *sum, const taut_norm2 *more)
-{
-    sum->plain += more->plain;
-    sum->weighted += more->weighted;
-}
-
 void taut__layer_count(taut_layer *l)
 {
     const taut__record *r = &l->reduction.record;
     if (l->operand.calls == l->calls_at_step) l->lost = (taut__step_record){0}; /* the step's first */
-    add_norms(&l->lost.own, &r->own), add_norms(&l->lost.sum, &r->sum);
-    add_norms(&l->lost.error, &r->error), add_norms(&l->lost.requantization_error, &r->requantization_error);
+    taut__add_norm(&l->lost.own, r->own, 1), taut__add_norm(&l->lost.sum, r->sum, 1);
+    taut__add_norm(&l->lost.error, r->error, 1);
+    taut__add_norm(&l->lost.requantization_error, r->requantization_error, 1);
     l->lost.payload_bytes += r->payload_bytes;
     l->lost.encoded += r->encoded;
     l->operand.calls++;

@@ -27,7 +27,7 @@ float taut__layer_momentum(const taut_layer *l)
 }
 
 /* A tensor without a shorter side has no basis: it is coded as it is. */
-taut_status taut__layer_axes(taut_layer *l)
+static taut_status fit_axes(taut_layer *l)
 {
     taut__operand *o = &l->operand;
     size_t         coded = taut__spec_basis(&o->wire), most = coded ? coded : l->directions;
@@ -73,12 +73,20 @@ static void drop_state(taut_layer *l)
 
 static taut_status prepare(taut_layer *l)
 {
-    TAUT_TRY(taut__layer_axes(l));
+    TAUT_TRY(fit_axes(l));
     TAUT_TRY(need_feedback(l));
     TAUT_TRY(taut__drop_prepare(l));
     TAUT_TRY(need_state(l));
     TAUT_TRY(taut__sample_prepare(l));
     return taut__reduction_prepare(&l->reduction);
+}
+
+taut_status taut__layer_axes(taut_layer *l)
+{
+    taut__engine_hold(&l->comm->ctx.engine);
+    taut_status s = fit_axes(l);
+    taut__engine_release(&l->comm->ctx.engine);
+    return s;
 }
 
 /* Other layers' jobs may be running: scratch and requests are shared with them. */

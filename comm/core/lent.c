@@ -5,12 +5,8 @@
 
 taut_status taut__lent_room(taut_comm *comm, size_t layers)
 {
-    taut__lent *more = taut__alloc(layers, sizeof *more);
-    if (!more) return taut__fail(TAUT_E_NOMEM, "out of memory for %zu layers", layers);
-    if (comm->lents) memcpy(more, comm->lent, comm->lents * sizeof *more);
-    taut__free(comm->lent);
-    comm->lent = more;
-    return TAUT_OK;
+    if (taut__grow(&comm->lent, comm->lents, layers, sizeof *comm->lent)) return TAUT_OK;
+    return taut__fail(TAUT_E_NOMEM, "out of memory for %zu layers", layers);
 }
 
 /* How many end at or below `at`. */

@@ -78,71 +78,66 @@ static void put_head(FILE *f, const char *name, const char *type, const char *he
     put(f, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
 }
 
-static double value(const figures *f, size_t i)
+typedef struct metric {
+    const char *name, *type, *help;
+    double      value;
+} metric;
+enum { METRICS = 19 };
+
+static metric metric_of(const figures *f, size_t i)
 {
     const taut_comm_stats *c = &f->c;
-    const double           v[] = {(double)f->running,
-                                  f->now,
-                                  (double)c->steps,
-                                  (double)f->layers,
-                                  (double)c->bytes_sent,
-                                  (double)c->bytes_dense,
-                                  (double)c->bytes_probes,
-                                  c->rel_err2_metric,
-                                  c->rel_err2_metric_low,
-                                  c->rel_err2_metric_high,
-                                  c->rel_err2,
-                                  (double)c->measured,
-                                  c->budget,
-                                  (double)c->budget_violations,
-                                  (double)c->plans,
-                                  c->comm_s,
-                                  c->exposed_s,
-                                  c->codec_s,
-                                  c->plan_s};
-    return v[i];
+    const metric           all[METRICS] = {
+                  {"taut_running", "gauge", "1 while the communicator exists, 0 after it was destroyed.", f->running},
+                  {"taut_last_step_timestamp_seconds", "gauge", "When the last step ended, seconds since 1970.", f->now},
+                  {"taut_steps_total", "counter", "Steps that have ended.", (double)c->steps},
+                  {"taut_layers", "gauge", "Layers that are registered.", (double)f->layers},
+                  {"taut_sent_bytes_total", "counter", "Bytes sent by this rank, headers, statistics and probes among them.",
+                   (double)c->bytes_sent},
+                  {"taut_uncompressed_bytes_total", "counter", "Bytes that the same messages would have taken uncompressed.",
+                   (double)c->bytes_dense},
+                  {"taut_probe_bytes_total", "counter", "Of the bytes sent, those that measured the link.",
+                   (double)c->bytes_probes},
+                  {"taut_relative_squared_error", "gauge",
+                   "Error of the last step's aggregate in the metric of the budget, relative to its squared norm.",
+                   c->rel_err2_metric},
+                  {"taut_relative_squared_error_low", "gauge", "Lower end of the interval of that error.",
+                   c->rel_err2_metric_low},
+                  {"taut_relative_squared_error_high", "gauge", "Upper end of the interval of that error.",
+                   c->rel_err2_metric_high},
+                  {"taut_relative_squared_error_plain", "gauge", "The same error in the plain metric.", c->rel_err2},
+                  {"taut_error_measured", "gauge",
+                   "1 if the error was measured on the result in every layer that loses something, 0 if it is the encoders' own.",
+                   (double)c->measured},
+                  {"taut_budget_relative_squared_error", "gauge",
+                   "Error that the last step was allowed; 0 while no plan is in force.", c->budget},
+                  {"taut_budget_violations_total", "counter", "Steps whose error exceeded the budget.",
+                   (double)c->budget_violations},
+                  {"taut_plans_total", "counter", "Plans adopted.", (double)c->plans},
+                  {"taut_communication_seconds_total", "counter", "Time during which at least one collective was under way.",
+                   c->comm_s},
+                  {"taut_waiting_seconds_total", "counter", "Time that the program spent waiting for communication.",
+                   c->exposed_s},
+                  {"taut_codec_seconds_total", "counter", "Time of encoding and decoding, all threads of this rank together.",
+                   c->codec_s},
+                  {"taut_planning_seconds_total", "counter", "Time spent on measuring and planning.", c->plan_s},
+    };
+    return all[i];
 }
 
-/* In the order of value(). */
-static const struct {
-    const char *name, *type, *help;
-} metrics[] = {
-    {"taut_running", "gauge", "1 while the communicator exists, 0 after it was destroyed."},
-    {"taut_last_step_timestamp_seconds", "gauge", "When the last step ended, seconds since 1970."},
-    {"taut_steps_total", "counter", "Steps that have ended."},
-    {"taut_layers", "gauge", "Layers that are registered."},
-    {"taut_sent_bytes_total", "counter", "Bytes sent by this rank, headers, statistics and probes among them."},
-    {"taut_uncompressed_bytes_total", "counter", "Bytes that the same messages would have taken uncompressed."},
-    {"taut_probe_bytes_total", "counter", "Of the bytes sent, those that measured the link."},
-    {"taut_relative_squared_error", "gauge",
-     "Error of the last step's aggregate in the metric of the budget, relative to its squared norm."},
-    {"taut_relative_squared_error_low", "gauge", "Lower end of the interval of that error."},
-    {"taut_relative_squared_error_high", "gauge", "Upper end of the interval of that error."},
-    {"taut_relative_squared_error_plain", "gauge", "The same error in the plain metric."},
-    {"taut_error_measured", "gauge",
-     "1 if the error was measured on the result in every layer that loses something, 0 if it is the encoders' own."},
-    {"taut_budget_relative_squared_error", "gauge",
-     "Error that the last step was allowed; 0 while no plan is in force."},
-    {"taut_budget_violations_total", "counter", "Steps whose error exceeded the budget."},
-    {"taut_plans_total", "counter", "Plans adopted."},
-    {"taut_communication_seconds_total", "counter", "Time during which at least one collective was under way."},
-    {"taut_waiting_seconds_total", "counter", "Time that the program spent waiting for communication."},
-    {"taut_codec_seconds_total", "counter", "Time of encoding and decoding, all threads of this rank together."},
-    {"taut_planning_seconds_total", "counter", "Time spent on measuring and planning."},
-};
-enum { METRICS = sizeof metrics / sizeof *metrics };
-
-static void put_all(FILE *f, const char *path)
+static void put_all(FILE *f, const taut__metrics *of)
 {
+    const char *path = of->path;
     put_head(f, "taut_info", "gauge", "What runs: version of the library, kernels in use.");
     for (const taut__metrics *m = list; m; m = m->next)
         if (strcmp(m->path, path) == 0)
             put(f, "taut_info{%s,version=\"%d.%d.%d\",kernels=\"%s\"} 1\n", m->labels, TAUT_VERSION_MAJOR,
                 TAUT_VERSION_MINOR, TAUT_VERSION_PATCH, taut_cpu_path());
     for (size_t i = 0; i < METRICS; i++) {
-        put_head(f, metrics[i].name, metrics[i].type, metrics[i].help);
+        metric x = metric_of(&of->now, i);
+        put_head(f, x.name, x.type, x.help);
         for (const taut__metrics *m = list; m; m = m->next)
-            if (strcmp(m->path, path) == 0) put(f, "%s{%s} %.17g\n", metrics[i].name, m->labels, value(&m->now, i));
+            if (strcmp(m->path, path) == 0) put(f, "%s{%s} %.17g\n", x.name, m->labels, metric_of(&m->now, i).value);
     }
     put_head(f, "taut_codec_elements", "gauge", "Elements of the layers that this codec carries now.");
     for (const taut__metrics *m = list; m; m = m->next)
@@ -150,13 +145,14 @@ static void put_all(FILE *f, const char *path)
             put(f, "taut_codec_elements{%s,codec=\"%s\"} %.17g\n", m->labels, m->now.codec[k], m->now.elements[k]);
 }
 
-static taut_status write_file(const char *path)
+static taut_status write_file(const taut__metrics *m)
 {
-    char  part[PATH_ROOM + 32];
-    FILE *f;
+    const char *path = m->path;
+    char        part[PATH_ROOM + 32];
+    FILE       *f;
     snprintf(part, sizeof part, "%s.%ld.part", path, (long)getpid());
     if (!(f = fopen(part, "w"))) return taut__fail(TAUT_E_IO, "TAUT_METRICS=%s: %s", path, strerror(errno));
-    put_all(f, path);
+    put_all(f, m);
     bool bad = ferror(f) != 0;
     bad = fclose(f) != 0 || bad;
     if (!bad && rename(part, path) == 0) return TAUT_OK;
@@ -170,7 +166,7 @@ static taut_status write_now(taut_comm *comm, bool running)
     taut__metrics *m = comm->metrics;
     taut_status    s;
     look(comm, running, &m->now);
-    s = write_file(m->path);
+    s = write_file(m);
     m->written = taut__now();
     return s;
 }

@@ -1,9 +1,5 @@
 /* nccl.c : a communicator gets a data half, over NCCL: taut_nccl.h. */
 #include "nccl.h"
-#include "../taut_nccl.h"
-#include "data_lines.h"
-#include <stdio.h>
-#include <string.h>
 #include <time.h>
 
 /* ---- all ranks have it, or none ---- */
@@ -33,17 +29,6 @@ static void adopt(taut_comm *comm, taut__data *d)
     taut__engine_release(&ctx->engine);
 }
 
-/* The text of this thread's error, kept over calls that may make another one. */
-typedef struct why {
-    char text[400];
-} why;
-static why keep(taut_status s)
-{
-    why w = {""};
-    if (s != TAUT_OK) snprintf(w.text, sizeof w.text, "%s", taut_last_error());
-    return w;
-}
-
 taut_status taut__comm_take_data(taut_comm *comm, taut__data *d, taut_status s)
 {
     if (s == TAUT_OK) s = suits(comm, d);
@@ -52,7 +37,7 @@ taut_status taut__comm_take_data(taut_comm *comm, taut__data *d, taut_status s)
         adopt(comm, d);
         return TAUT_OK;
     }
-    why mine = keep(s);
+    taut__kept mine = taut__keep_error();
     taut__data_abort(d), taut__data_destroy(d);
     comm->ctx.local.data = comm->ctx.leaders.data = NULL;
     return taut__fail(s, "%s", mine.text);
@@ -65,7 +50,7 @@ static taut_status take_and_measure(taut_comm *comm, taut__data *d, taut_place p
     TAUT_TRY(taut__comm_take_data(comm, d, s));
     s = taut__data_lines_find(comm, place);
     if (s == TAUT_OK) return TAUT_OK;
-    why mine = keep(s);
+    taut__kept mine = taut__keep_error();
     comm->ctx.local.data = comm->ctx.leaders.data = NULL;
     adopt(comm, NULL);
     comm->ctx.hierarchical = hierarchical;
@@ -86,7 +71,7 @@ static taut_status usable(taut_comm *comm, const char *call)
     return TAUT_OK;
 }
 
-static taut_status found(const taut__nccl **n)
+taut_status taut__nccl_found(const taut__nccl **n)
 {
     const char *text = NULL;
     *n = taut__nccl_get(&text);
@@ -107,7 +92,7 @@ static taut_status wrap(struct ncclComm *nccl, taut__data **d)
 {
     const taut__nccl *n;
     *d = NULL;
-    TAUT_TRY(found(&n));
+    TAUT_TRY(taut__nccl_found(&n));
     if (!nccl) return taut__fail(TAUT_E_INVALID, "taut_comm_use_nccl: nccl is NULL");
     return taut__data_nccl(n, nccl, false, d);
 }
@@ -117,7 +102,7 @@ static taut_status use_device(taut_place place);
 static taut_status use_hosts(taut_comm *comm, taut__data *d, taut_space space, taut_status s)
 {
     const taut__nccl *n = NULL;
-    if (s == TAUT_OK) s = found(&n);
+    if (s == TAUT_OK) s = taut__nccl_found(&n);
     if (s == TAUT_OK) s = use_device((taut_place){.space = space, .device = taut__data_nccl_device(d)});
     return taut__nccl_open_hosts(comm, n, d, s);
 }
@@ -131,7 +116,7 @@ static taut_status use_nccl(taut_comm *comm, struct ncclComm *nccl, taut_space s
     if (s == TAUT_OK) s = suits(comm, d);
     /* a communicator that does not fit is left alone, not aborted */
     if (s != TAUT_OK && d) {
-        why mine = keep(s);
+        taut__kept mine = taut__keep_error();
         d->ops->destroy(d), d = NULL;
         taut__fail(s, "%s", mine.text);
     }
@@ -151,21 +136,16 @@ taut_status taut_comm_use_nccl(taut_comm *comm, struct ncclComm *nccl)
 
 /* ---- one of our own ---- */
 
-/* Rank 0's, as a number for each byte, once all ranks can use it. */
+/* Rank 0's, once all ranks can use it. */
 static taut_status share_id(taut_comm *comm, taut_status mine, const taut__nccl *n, taut__nccl_id *id)
 {
-    enum { BYTES = sizeof id->bytes };
-    double v[BYTES] = {0};
-    bool   first = comm->ctx.t->rank == 0;
+    bool first = comm->ctx.t->rank == 0;
     if (mine == TAUT_OK && first) {
         int r = n->unique_id(id);
         if (r != TAUT__NCCL_OK) mine = taut__nccl_failed(n, NULL, r, "ncclGetUniqueId");
     }
     TAUT_TRY(taut__comm_agree(comm, mine));
-    for (int i = 0; i < BYTES && first; i++) v[i] = (unsigned char)id->bytes[i];
-    TAUT_TRY(taut__context_sum(&comm->ctx, v, BYTES));
-    for (int i = 0; i < BYTES; i++) id->bytes[i] = (char)(unsigned char)v[i];
-    return TAUT_OK;
+    return taut__comm_share(comm, first, id->bytes, sizeof id->bytes);
 }
 
 static taut_status wait_until_ready(const taut_comm *comm, const taut__nccl *n, taut__nccl_comm nccl)
@@ -190,7 +170,7 @@ taut_status taut__nccl_join(const taut_comm *comm, const taut__nccl *n, taut__nc
     taut_status s = wait_until_ready(comm, n, nccl);
     if (s == TAUT_OK) s = taut__data_nccl(n, nccl, true, d);
     if (s == TAUT_OK) return TAUT_OK;
-    why mine = keep(s);
+    taut__kept mine = taut__keep_error();
     n->abort(nccl);
     return taut__fail(s, "%s", mine.text);
 }
@@ -208,7 +188,7 @@ static taut_status open_nccl(taut_comm *comm, taut_place place)
     taut__nccl_id     id = {{0}};
     taut__data       *d = NULL;
     TAUT_TRY(usable(comm, "taut_comm_open_nccl"));
-    taut_status s = found(&n);
+    taut_status s = taut__nccl_found(&n);
     if (s == TAUT_OK) s = use_device(place);
     TAUT_TRY(share_id(comm, s, n, &id));
     s = taut__nccl_join(comm, n, id, &comm->ctx.all, &d);
@@ -227,5 +207,5 @@ taut_status taut_comm_open_nccl(taut_comm *comm, int device)
 int taut_nccl_version(void)
 {
     const taut__nccl *n;
-    return found(&n) == TAUT_OK ? taut__nccl_version() : 0;
+    return taut__nccl_found(&n) == TAUT_OK ? taut__nccl_version() : 0;
 }

@@ -6,6 +6,7 @@
 #include "../transport/nccl_data.h"
 #include "communicator.h"
 
+taut_status taut__nccl_found(const taut__nccl **n); /* TAUT_E_UNSUPPORTED: there is none that can be used */
 /* Collective. s: what came of making d on this rank, and *d, NULL if it failed; taken over, also on failure. All ranks return TAUT_OK, or none. */
 taut_status taut__comm_take_data(taut_comm *comm, taut__data *d, taut_status s);
 /* Makes a data half of messages of the communicator's own transport, and takes it; direct: that reads and writes memory of the place. */
@@ -23,5 +24,8 @@ taut_status taut__comm_use_nccl(taut_comm *comm, struct ncclComm *nccl, taut_spa
 taut_status taut__comm_create_nccl(struct ncclComm *nccl, taut_place place, const taut_config *cfg, taut_comm **comm);
 /* As taut_comm_open_nccl, for a device of any space. */
 taut_status taut__comm_open_nccl(taut_comm *comm, taut_place place);
+/* data_lines.c: how fast the data half is, given or measured. Sets comm->ctx.lines as TAUT_DATA_LINK says. Collective, of a communicator that has a data half and nothing under way: all ranks return TAUT_OK, or none.
+ * place: where its buffers will lie. Measuring moves some megabytes a few times. */
+taut_status taut__data_lines_find(taut_comm *comm, taut_place place);
 
 #endif

@@ -1,10 +1,8 @@
 /* nccl_alone.c : taut_comm_create_nccl(): a communicator from NCCL's and nothing else. What ranks say to each other goes by TCP; where they can be
  * reached they tell each other once, by NCCL. */
-#include "../taut_nccl.h"
 #include "../taut_tcp.h"
 #include "../transport/nccl_minder.h"
 #include "nccl.h"
-#include <string.h>
 #include <time.h>
 
 typedef struct meeting {
@@ -16,7 +14,7 @@ typedef struct meeting {
     int32_t            timeout_ms; /* < 0: none */
     taut__nccl_minder  minder;
     taut_status        status;
-    char               why[512];
+    taut__kept         why;
 } meeting;
 
 /* Until what is on the stream has been done, NCCL has failed, or the time is over. What NCCL has not taken yet is not on the stream. */
@@ -78,17 +76,14 @@ static int meet(void *ctx, int round, const void *mine, size_t bytes, void *all)
     meeting *m = ctx;
     (void)round;
     m->status = gather(m, mine, bytes, all);
-    if (m->status != TAUT_OK) taut__snprintf(m->why, sizeof m->why, "%s", taut_last_error());
+    m->why = taut__keep_error();
     return m->status != TAUT_OK;
 }
 
 static taut_status ask(meeting *m, int *rank)
 {
-    const char *why = NULL;
-    int         r;
-    m->n = taut__nccl_get(&why);
-    if (!m->n) return taut__fail(TAUT_E_UNSUPPORTED, "NCCL cannot be used: %s", why);
-    r = m->n->count(m->comm, &m->ranks);
+    TAUT_TRY(taut__nccl_found(&m->n));
+    int r = m->n->count(m->comm, &m->ranks);
     if (r == TAUT__NCCL_OK) r = m->n->rank(m->comm, rank);
     if (r == TAUT__NCCL_OK) r = m->n->device(m->comm, &m->place.device);
     if (r != TAUT__NCCL_OK) return taut__nccl_failed(m->n, NULL, r, "taut_comm_create_nccl");
@@ -114,7 +109,7 @@ static taut_status create(struct ncclComm *nccl, taut_place place, const taut_co
     taut_status s = taut__nccl_mind(&m.minder, m.timeout_ms);
     if (s == TAUT_OK) s = taut_comm_create_tcp(&where, cfg, comm);
     taut__nccl_minder_destroy(&m.minder);
-    if (s != TAUT_OK) return m.status == TAUT_OK ? s : taut__fail(m.status, "%s", m.why);
+    if (s != TAUT_OK) return m.status == TAUT_OK ? s : taut__fail(m.status, "%s", m.why.text);
     s = taut__comm_use_nccl(*comm, nccl, place.space);
     if (s == TAUT_OK) return TAUT_OK;
     taut__comm_discard(*comm);

@@ -1,6 +1,5 @@
 /* nccl_hosts.c : communicators of NCCL for a hierarchy: one for the ranks of each host, one for their leaders. */
 #include "nccl.h"
-#include <stdio.h>
 
 enum { ID_BYTES = 128 };
 
@@ -72,12 +71,11 @@ taut_status taut__nccl_open_hosts(taut_comm *comm, const taut__nccl *n, taut__da
 {
     size_t  count = ((size_t)comm->ctx.leaders.size + 1) * ID_BYTES;
     double *v = taut__alloc(count, sizeof *v);
-    char    why[400];
     if (!v && mine == TAUT_OK) mine = taut__fail(TAUT_E_NOMEM, "NCCL: out of memory");
     taut_status s = share_and_join(comm, n, whole, mine, v, count);
     taut__free(v);
     if (s == TAUT_OK) return TAUT_OK;
-    snprintf(why, sizeof why, "%s", taut_last_error());
+    taut__kept why = taut__keep_error();
     drop(&comm->ctx.local), drop(&comm->ctx.leaders);
-    return taut__fail(s, "%s", why);
+    return taut__fail(s, "%s", why.text);
 }

@@ -3,37 +3,26 @@
 #include "communicator.h"
 #include <sched.h>
 
-static taut_status unknown_space(const taut_layer *l, taut_place caller)
+taut_status taut__place_known(const taut_layer *l, const char *what, taut_place p)
 {
-    return taut__fail(TAUT_E_INVALID, "layer '%s': space=%d: must be %d (host) or %d (CUDA)", l->name,
-                      (int)caller.space, TAUT_HOST, TAUT_CUDA);
+    if ((int)p.space >= 0 && (int)p.space < TAUT_SPACES) return TAUT_OK;
+    return taut__fail(TAUT_E_INVALID, "layer '%s': %sspace=%d: must be %d (host) or %d (CUDA)", l->name, what,
+                      (int)p.space, TAUT_HOST, TAUT_CUDA);
 }
 
-static taut_status moved_on(const taut_layer *l, taut_place caller)
+taut_status taut__place_same(const taut_layer *l, const char *what, taut_place p, taut_place as, const char *why)
 {
-    taut_place now = taut__layer_place(l);
-    return taut__fail(
-        TAUT_E_STATE,
-        "layer '%s': buf in space %s, device %d: must be in space %s, device %d, as in its first collective", l->name,
-        taut__space_name(caller.space), caller.device, taut__space_name(now.space), now.device);
-}
-
-static taut_status beside_scale(const taut_layer *l, taut_place caller)
-{
-    taut_place scale = l->scale_lent.place;
-    if (!l->scale_lent.at || (scale.space == caller.space && scale.device == caller.device)) return TAUT_OK;
-    return taut__fail(
-        TAUT_E_STATE,
-        "layer '%s': buf in space %s, device %d: must be in space %s, device %d, where its scale is read in place",
-        l->name, taut__space_name(caller.space), caller.device, taut__space_name(scale.space), scale.device);
+    if (p.space == as.space && p.device == as.device) return TAUT_OK;
+    return taut__fail(TAUT_E_STATE, "layer '%s': %s in space %s, device %d: must be in space %s, device %d, %s",
+                      l->name, what, taut__space_name(p.space), p.device, taut__space_name(as.space), as.device, why);
 }
 
 taut_status taut__place_usable(const taut_layer *l, const void *buf, taut_place caller)
 {
-    taut_place now = taut__layer_place(l);
-    if ((int)caller.space < 0 || (int)caller.space >= TAUT_SPACES) return unknown_space(l, caller);
-    if (l->placed && (caller.space != now.space || caller.device != now.device)) return moved_on(l, caller);
-    TAUT_TRY(beside_scale(l, caller));
+    const taut__scale_lent *scale = &l->scale_lent;
+    TAUT_TRY(taut__place_known(l, "", caller));
+    if (l->placed) TAUT_TRY(taut__place_same(l, "buf", caller, taut__layer_place(l), "as in its first collective"));
+    if (scale->at) TAUT_TRY(taut__place_same(l, "buf", caller, scale->place, "where its scale is read in place"));
     if (taut__on_host(caller)) return taut__host_check(buf, "buf");
     TAUT_TRY(taut__context_one_device(&l->comm->ctx, caller));
     const taut__space *space = taut__memory_of(caller.space);
@@ -57,8 +46,8 @@ static taut_status move_feedback(taut_layer *l, const taut__lane *lane)
     taut_feedback *from = l->operand.feedback, *to = NULL;
     if (!from) return TAUT_OK;
     TAUT_TRY(taut__feedback_create_in(lane->place, from->n, from->momentum, &to));
-    taut_status s = taut__lane_store(lane, to->r, from->r, from->n * sizeof *from->r);
-    if (s == TAUT_OK && from->u) s = taut__lane_store(lane, to->u, from->u, from->n * sizeof *from->u);
+    taut_status s = taut__lane_copy(lane, to->r, from->r, from->n * sizeof *from->r);
+    if (s == TAUT_OK && from->u) s = taut__lane_copy(lane, to->u, from->u, from->n * sizeof *from->u);
     l->operand.feedback = s == TAUT_OK ? to : from;
     taut__feedback_destroy(s == TAUT_OK ? from : to);
     return s;
@@ -131,7 +120,7 @@ static taut_status bring_scale(taut_layer *l)
     if (!l->scale_due) return TAUT_OK;
     if (taut__scale_there(l)) return lend_scale(l), TAUT_OK;
     if (t->scale_n) TAUT_TRY(lane->space->alloc(lane->place, t->scale_n * sizeof *t->scale, &scale));
-    taut_status s = scale ? taut__lane_store(lane, scale, t->scale, t->scale_n * sizeof *t->scale) : TAUT_OK;
+    taut_status s = scale ? taut__lane_copy(lane, scale, t->scale, t->scale_n * sizeof *t->scale) : TAUT_OK;
     if (s != TAUT_OK) lane->space->release(lane->place, scale);
     if (s != TAUT_OK) return s;
     release_scale(l);

@@ -38,10 +38,7 @@ static taut_status want_basis(taut_layer *l, size_t directions)
 {
     if (directions == l->directions) return TAUT_OK;
     l->directions = directions;
-    taut__engine_hold(&l->comm->ctx.engine);
-    taut_status s = taut__layer_axes(l);
-    taut__engine_release(&l->comm->ctx.engine);
-    return s;
+    return taut__layer_axes(l);
 }
 
 static taut_status apply(taut_layer *l)
@@ -68,8 +65,7 @@ taut_status taut__planned_join(taut_layer *l)
 {
     taut_comm *comm = l->comm;
     if (!comm->autom) return TAUT_OK;
-    taut__engine_hold(
-        &comm->ctx.engine); /* the planner's arrays, which grow, are read when jobs of other layers form their input */
+    taut__engine_hold(&comm->ctx.engine); /* its arrays grow; jobs of other layers read them to form their input */
     init(l);
     taut_status s = comm->hooks->on_register(comm->autom, &l->planned);
     if (s == TAUT_OK && (s = apply(l)) != TAUT_OK) comm->hooks->on_forget(comm->autom, &l->planned);

@@ -3,13 +3,9 @@
 #include "../../compressors/vectors.h"
 #include "communicator.h"
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
-enum {
-    PART_BLOCK = 64,
-    AUTO_BLOCK = 512
-}; /* a cache line of 16-bit values and more; blocks of all automatic candidates */
+enum { PART_BLOCK = 64, AUTO_BLOCK = 512 }; /* a cache line of 16-bit values; blocks of all automatic candidates */
 
 static taut_status check_shape(const char *name, int ndim, const size_t *shape, size_t *elems)
 {
@@ -30,7 +26,7 @@ static taut_status check_shape(const char *name, int ndim, const size_t *shape, 
     return TAUT_OK;
 }
 
-static taut_layer *find(const taut_comm *comm, const char *name)
+taut_layer *taut__layer_named(const taut_comm *comm, const char *name)
 {
     for (size_t i = 0; i < comm->layers; i++)
         if (strcmp(comm->layer[i]->name, name) == 0) return comm->layer[i];
@@ -49,15 +45,11 @@ static taut_status room_for_layer(taut_comm *comm)
     if (comm->layers < comm->room) return TAUT_OK;
     size_t room = taut__max(64, 2 * comm->room);
     TAUT_TRY(taut__lent_room(comm, room));
-    taut_layer **more = taut__alloc(room, sizeof *more);
-    if (!more) return taut__fail(TAUT_E_NOMEM, "out of memory for %zu layers", room);
     taut__engine_hold(&comm->ctx.engine);
-    if (comm->layers) memcpy(more, comm->layer, comm->layers * sizeof *more);
-    taut__free(comm->layer);
-    comm->layer = more;
-    comm->room = room;
+    bool grown = taut__grow(&comm->layer, comm->layers, room, sizeof *comm->layer);
+    if (grown) comm->room = room;
     taut__engine_release(&comm->ctx.engine);
-    return TAUT_OK;
+    return grown ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "out of memory for %zu layers", room);
 }
 
 static taut_layer *layer_create(taut_comm *comm, const char *name, taut_dtype dtype, int ndim, const size_t *shape,
@@ -163,7 +155,8 @@ taut_status taut_layer_register(taut_comm *comm, const char *name, taut_dtype dt
                           "taut_layer_register: dtype=%d: must be TAUT_F32 (%d), TAUT_F16 (%d) or TAUT_BF16 (%d)",
                           (int)dtype, TAUT_F32, TAUT_F16, TAUT_BF16);
     TAUT_TRY(check_shape(name, ndim, shape, &n));
-    if (find(comm, name)) return taut__fail(TAUT_E_INVALID, "layer '%s': registered already: each name once", name);
+    if (taut__layer_named(comm, name))
+        return taut__fail(TAUT_E_INVALID, "layer '%s': registered already: each name once", name);
     TAUT_TRY(room_for_layer(comm));
     taut_layer *l = layer_create(comm, name, dtype, ndim, shape, n);
     TAUT_TRY(add_layer(comm, l));
@@ -197,11 +190,7 @@ taut_status taut_layer_codec(taut_layer *l, const char *text)
     if (automatic) TAUT_TRY(taut__spec_parse("none", &spec));
     taut_status s = taut__settings_feedback(&l->comm->ctx.set, &spec); /* what a plan chooses goes without */
     if (s == TAUT_OK) s = taut__layer_use(l, &spec);
-    if (s != TAUT_OK) {
-        char why[512];
-        snprintf(why, sizeof why, "%s", taut_last_error());
-        return taut__fail(s, "layer '%s': %s", l->name, why);
-    }
+    if (s != TAUT_OK) return taut__fail(s, "layer '%s': %s", l->name, taut_last_error());
     if (l->bucket) TAUT_TRY(taut__fuse_leave(l));
     if (l->automatic && !automatic) taut__planned_leave(l);
     l->planned.careful = false; /* as it was asked for */
@@ -231,21 +220,13 @@ static taut_status check_basis(const taut_layer *l, const float *m, size_t n)
     return TAUT_OK;
 }
 
-static taut_status hold_axes(taut_layer *l)
-{
-    taut__engine_hold(&l->comm->ctx.engine);
-    taut_status s = taut__layer_axes(l);
-    taut__engine_release(&l->comm->ctx.engine);
-    return s;
-}
-
 taut_status taut_layer_basis(taut_layer *l, const float *m, size_t n)
 {
     if (!l || (n > 0 && !m)) return taut__fail(TAUT_E_INVALID, "taut_layer_basis: layer or m is NULL");
     if (n > 0) TAUT_TRY(taut__host_check(m, "the values of a basis"));
     TAUT_TRY(check_basis(l, m, n));
     l->planned.basis_given = n > 0;
-    TAUT_TRY(hold_axes(l));
+    TAUT_TRY(taut__layer_axes(l));
     taut_axes *a = l->operand.axes;
     if (!a) return TAUT_OK;
     taut__axes_give(a, n > 0);

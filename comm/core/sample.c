@@ -3,7 +3,6 @@
 #include "../../compressors/vec/vec.h"
 #include "../reduce/input.h"
 #include "sample_blocks.h"
-#include "sample_device.h"
 #include <math.h>
 #include <string.h>
 
@@ -59,30 +58,28 @@ static size_t count(const taut_layer *l)
     return (size_t)fmin(blocks_wanted(l) + uniform(seed_of_step(l), 0), (double)most);
 }
 
-/* One of each stratum, each block with the same probability. */
+/* First elements of n of all blocks: one of each stratum, each block with the same probability. Random numbers from number `first` on. */
+static void draw(size_t *at, size_t n, size_t all, size_t elems, uint64_t seed, uint64_t first)
+{
+    for (size_t k = 0; k < n; k++) {
+        size_t block = (size_t)(((double)k + uniform(seed, k + first)) * (double)all / (double)n);
+        at[k] = elems * taut__min(block, all - 1);
+    }
+}
+
 static void choose(taut_layer *l)
 {
-    taut__sample *s = &l->sample;
-    double        all = (double)blocks_of(l);
-    uint64_t      seed = seed_of_step(l);
-    s->blocks = count(l);
-    for (size_t k = 0; k < s->blocks; k++) {
-        size_t block = (size_t)(((double)k + uniform(seed, k + 1)) * all / (double)s->blocks);
-        s->at[k] = BLOCK * taut__min(block, blocks_of(l) - 1);
-    }
+    l->sample.blocks = count(l);
+    draw(l->sample.at, l->sample.blocks, blocks_of(l), BLOCK, seed_of_step(l), 1);
 }
 
 /* Whole blocks only. */
 static void choose_wide(taut_layer *l)
 {
     taut__sample *s = &l->sample;
-    uint64_t      seed = taut__mix64(seed_of_step(l));
     size_t        all = s->wide_elems ? l->operand.tensor.elems / s->wide_elems : 0;
     s->wide_blocks = l->operand.lossy ? taut__min(s->wide_room, all) : 0;
-    for (size_t k = 0; k < s->wide_blocks; k++) {
-        size_t block = (size_t)(((double)k + uniform(seed, k)) * (double)all / (double)s->wide_blocks);
-        s->wide_at[k] = s->wide_elems * taut__min(block, all - 1);
-    }
+    draw(s->wide_at, s->wide_blocks, all, s->wide_elems, taut__mix64(seed_of_step(l)), 0);
 }
 
 /* ---- memory ---- */
@@ -188,12 +185,11 @@ static void keep(spots b, taut__range r, const float *from, float factor, float 
     }
 }
 
-static bool at_home(const taut_layer *l) { return taut__lane_on_host(l->reduction.lane); }
-
-void taut__sample_x(taut_layer *l, taut__range r, const float *x)
+void taut__sample_x(taut__reduction *red, taut__range r, const float *x)
 {
+    taut_layer   *l = red->job.layer;
     taut__sample *s = &l->sample;
-    if (!at_home(l)) {
+    if (!taut__layer_at_home(l)) {
         taut__there_keep(l, TAUT_SAMPLED_X, r, x, 1);
         taut__there_keep(l, TAUT_SAMPLED_WIDE, r, x, 1);
         return;
@@ -202,9 +198,10 @@ void taut__sample_x(taut_layer *l, taut__range r, const float *x)
     keep((spots){s->wide_at, s->wide_blocks, s->wide_elems}, r, x, 1, s->wide);
 }
 
-void taut__sample_lost(taut_layer *l, taut__range r, const float *lost, float factor)
+void taut__sample_lost(taut__reduction *red, taut__range r, const float *lost, float factor)
 {
-    if (at_home(l)) keep(narrow(&l->sample), r, lost, factor, l->sample.lost);
+    taut_layer *l = red->job.layer;
+    if (taut__layer_at_home(l)) keep(narrow(&l->sample), r, lost, factor, l->sample.lost);
     else taut__there_keep(l, TAUT_SAMPLED_LOST, r, lost, factor);
 }
 
@@ -217,7 +214,7 @@ void taut__sample_result(taut_layer *l)
         return;
     }
     s->taken = measurable(l);
-    if (!at_home(l)) {
+    if (!taut__layer_at_home(l)) {
         taut__there_result(l);
         taut__scale_look(l);
         return;

@@ -28,21 +28,19 @@ enum { TAUT_SAMPLE_BLOCK = 8 }; /* elements: more blocks tell more where rows di
 typedef struct taut__sample { /* of one layer */
     size_t  room, blocks;     /* blocks that fit; of this step */
     size_t *at;               /* first element of each, ascending */
-    float  *x,
-        *lost; /* room * TAUT_SAMPLE_BLOCK: this rank's x; its encoding's error, in units of the sum; 0: it encodes nothing */
-    float                     *result; /* likewise; in units of the buffer */
+    float  *x, *lost;         /* room blocks: x; its encoding's error, in units of the sum; 0: encodes nothing */
+    float  *result;           /* likewise; in units of the buffer */
     struct taut__sample_there *there;  /* sample_device.c: the same on a device, where the layer lies on one */
     double                     factor; /* result = factor * sum */
     bool                       taken;  /* this rank has been through a collective in this step */
-    size_t                     wide_blocks, wide_elems,
-        wide_room; /* blocks of so many elements, kept on this rank alone, for the reference of a budget */
-    size_t      *wide_at;
-    float       *wide;      /* their x */
-    double       counts[2]; /* squared error and norm of the last step that it was in, in the metric; agreed */
-    double       density;   /* blocks per block, over those of the model; agreed */
-    bool         coarse;    /* the error is so large that samples of the coming step travel as bf16; agreed */
-    bool         scattered; /* it has had sharded collectives before this step; agreed */
-    const float *sums;      /* after the exchange: x of all ranks, added; apart: of each encoder, one after the other */
+    size_t                     wide_blocks, wide_elems, wide_room; /* of this rank alone: for a budget's reference */
+    size_t                    *wide_at;
+    float                     *wide; /* their x */
+    double       counts[2];          /* squared error and norm of the last step that it was in, in the metric; agreed */
+    double       density;            /* blocks per block, over those of the model; agreed */
+    bool         coarse;             /* the error is so large that samples of the coming step travel as bf16; agreed */
+    bool         scattered;          /* it has had sharded collectives before this step; agreed */
+    const float *sums; /* after the exchange: x of all ranks, added; apart: of each encoder, one after the other */
     const float         *
         control; /* after the exchange, per block: squared errors of all encodings, squares of all x; then both in units of a scale */
     taut__ratio error[2], norm[2], near[2]; /* plain; in units of the scale */

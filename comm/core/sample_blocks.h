@@ -21,10 +21,7 @@ static inline size_t encoders(const taut_layer *l)
 /* 1 / scale^2 of element i. */
 static inline double unit2(const taut_tensor *t, size_t i)
 {
-    double s = t->scale_n == t->elems ? t->scale[i]
-               : t->scale_n > 1       ? t->scale[i / t->cols]
-               : t->scale_n == 1      ? t->scale[0]
-                                      : 1;
+    double s = taut__unit_at(t, i);
     return 1 / (s * s);
 }
 
@@ -46,5 +43,16 @@ static inline double weighted_unit(const taut_layer *l, size_t k)
         least = fmin(least, unit2(&l->operand.tensor, l->sample.at[k] + i));
     return control_unit(l) / least;
 }
+
+/* ---- sample_device.c ---- samples of a layer whose buffers lie on a device: picked there, block by block, in the order of the stream, and brought to the
+ * host together once the layer's work is done, so that taking them waits for nothing. */
+typedef enum taut__sampled { TAUT_SAMPLED_X, TAUT_SAMPLED_LOST, TAUT_SAMPLED_WIDE } taut__sampled;
+
+taut_status taut__there_begin(taut_layer *l); /* blocks have been chosen */
+void        taut__there_keep(taut_layer *l, taut__sampled what, taut__range r, const float *from, float factor);
+void        taut__there_fetch(taut_layer *l); /* enqueues: the result's blocks, and all to the host */
+/* They are there; waits, unless the reduction has settled since they were fetched. */
+void taut__there_result(taut_layer *l);
+void taut__there_release(taut_layer *l);
 
 #endif

@@ -1,8 +1,6 @@
-/* sample_device.c : see sample_device.h. */
-#include "sample_device.h"
+/* sample_device.c : see sample_blocks.h. */
+#include "sample_blocks.h"
 #include <string.h>
-
-enum { BLOCK = TAUT_SAMPLE_BLOCK };
 
 /* Floats of x, lost, result and wide blocks, one behind the other, on the device and on the host; then the scale's, where it is read in place, of
  * blocks and of wide ones. */

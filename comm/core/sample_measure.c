@@ -1,8 +1,7 @@
 /* sample_measure.c : the error and the norm of a layer's sum, from samples of it and of what went in; see sample.h. */
 #include "sample_blocks.h"
 
-static const double TINY2 =
-    1e-66; /* mean square of numbers below which bf16, whose smallest normal number is 1.2e-38, has fewer than its eight bits */
+static const double TINY2 = 1e-66; /* mean square below which bf16, least 1.2e-38, has fewer than its eight bits */
 /* Squared errors over squared inputs from which on samples travel as bf16. Rounding x of p ranks to it, and their sums in every round, errs
  * by about 2.4e-6 (1 + log2 p) of the inputs' squares where ranks are independent, p times that where they are equal. */
 static const double COARSE = 2e-3;

@@ -81,15 +81,8 @@ taut_status taut_layer_scale(taut_layer *l, const float *s, size_t n)
 
 static taut_status check_place(const taut_layer *l, const float *s, taut_place p)
 {
-    taut_place now = taut__layer_place(l);
-    if ((int)p.space < 0 || (int)p.space >= TAUT_SPACES)
-        return taut__fail(TAUT_E_INVALID, "layer '%s': scale in space=%d: must be %d (host) or %d (CUDA)", l->name,
-                          (int)p.space, TAUT_HOST, TAUT_CUDA);
-    if (l->placed && (p.space != now.space || p.device != now.device))
-        return taut__fail(
-            TAUT_E_STATE,
-            "layer '%s': scale in space %s, device %d: must be in space %s, device %d, where its buffers lie", l->name,
-            taut__space_name(p.space), p.device, taut__space_name(now.space), now.device);
+    TAUT_TRY(taut__place_known(l, "scale in ", p));
+    if (l->placed) TAUT_TRY(taut__place_same(l, "scale", p, taut__layer_place(l), "where its buffers lie"));
     if (taut__on_host(p)) return check_all(l, s, l->operand.tensor.elems);
     const taut__space *space = taut__memory_of(p.space);
     return space ? space->check(p, s, "scale") : TAUT_E_UNSUPPORTED;
@@ -112,8 +105,7 @@ taut_status taut_layer_scale_in_place(taut_layer *l, const float *s, taut_space 
     TAUT_TRY(may_change(l, "taut_layer_scale_in_place"));
     TAUT_TRY(check_place(l, s, p));
     TAUT_TRY(check_seen(l));
-    if (l->scale_lent.at == s && !l->scale_due && !taut__on_host(p))
-        return TAUT_OK; /* on the host a bundle has a copy */
+    if (l->scale_lent.at == s && !l->scale_due && !taut__on_host(p)) return TAUT_OK; /* on the host: bundles copy */
     bool known = taut__scale_there(l) && l->scale_lent.known && l->scale_lent.at == s;
     if (taut__on_host(p)) taut__scale_drop(l), l->scale = (float *)(uintptr_t)s, l->scale_n = l->operand.tensor.elems;
     else TAUT_TRY(own(l, l->operand.tensor.elems));

@@ -1,6 +1,5 @@
 /* state.c : writes checkpoints: one blob per rank, laid out in state.h. */
 #include "state.h"
-#include "../base/bytes.h"
 #include "../../compressors/basis/basis.h"
 #include <xxhash.h>
 

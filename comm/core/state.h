@@ -13,17 +13,9 @@
 
 #include "communicator.h"
 
-enum {
-    TAUT_STATE_MAGIC = 0x53554154,
-    TAUT_STATE_VERSION = 5,
-    TAUT_STATE_BYTES_AT = 8,
-    TAUT_STATE_SUM_AT = 16,
-    TAUT_STATE_HEADER = 24
-};
-enum { TAUT_STATE_SHARDED = 256 };
-enum {
-    TAUT_LONG_SPEC = 640
-}; /* any spec as text: 512 characters can be parsed, and print no longer than four stages do */
+enum { TAUT_STATE_MAGIC = 0x53554154, TAUT_STATE_VERSION = 5, TAUT_STATE_SHARDED = 256 };
+enum { TAUT_STATE_BYTES_AT = 8, TAUT_STATE_SUM_AT = 16, TAUT_STATE_HEADER = 24 }; /* in the blob */
+enum { TAUT_LONG_SPEC = 640 }; /* any spec as text: 512 characters can be parsed, and four stages print no longer */
 
 uint64_t    taut__state_checksum(const uint8_t *blob, size_t len); /* len >= TAUT_STATE_HEADER */
 taut_status taut__state_between_steps(const taut_comm *comm, const char *call);

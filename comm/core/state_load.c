@@ -7,7 +7,6 @@
  * between, of different ranks of one set of blobs. Under TAUT_MEAN a residual counts 1/ranks of itself, so with another number
  * of ranks it is scaled to keep what it stands for. */
 #include "state.h"
-#include "../base/bytes.h"
 #include "../../compressors/basis/basis.h"
 #include <math.h>
 
@@ -48,13 +47,6 @@ static const uint8_t *read_section(taut__reader *r, size_t *n)
     const uint8_t *p = taut__read(r, bytes);
     *n = p ? (size_t)bytes : 0;
     return p;
-}
-
-static taut_layer *find(const taut_comm *comm, const char *name)
-{
-    for (size_t i = 0; i < comm->layers; i++)
-        if (strcmp(comm->layer[i]->name, name) == 0) return comm->layer[i];
-    return NULL;
 }
 
 static taut_status check_spec(saved_layer *s, const char *text)
@@ -98,9 +90,8 @@ static taut_status read_layer(blob *b, taut__reader *r)
     s.sample = read_section(r, &s.sample_n);
     s.basis = read_section(r, &s.basis_n);
     if (r->bad) return damaged("a layer");
-    s.layer = find(b->comm, name);
-    bool own =
-        strncmp(name, TAUT_OWN_NAMES, sizeof TAUT_OWN_NAMES - 1) == 0; /* where nothing is planned there are none */
+    s.layer = taut__layer_named(b->comm, name);
+    bool own = strncmp(name, TAUT_OWN_NAMES, sizeof TAUT_OWN_NAMES - 1) == 0; /* without a plan there are none */
     if (!s.layer && own) return TAUT_OK;
     if (own && s.layer->operand.tensor.elems !=
                    s.elems) { /* a bucket of others: small layers came later in that run, or earlier */
@@ -246,7 +237,7 @@ static taut_status adopt_specs(blob *b)
         follow_sharded(l, &b->layer[i]);
         if (b->layer[i].layer && l->automatic) s = taut__layer_adopt(l, &b->layer[i].spec);
         else if (b->layer[i].agreement_n) s = taut__layer_prepare(l);
-        if (s != TAUT_OK) return taut__engine_fail(&b->comm->ctx.engine, s, taut_last_error());
+        TAUT_TRY(taut__engine_tell(&b->comm->ctx.engine, s));
     }
     return TAUT_OK;
 }
@@ -258,7 +249,7 @@ static taut_status add_saved(const taut__lane *lane, float *x, const uint8_t *sa
     bool   home = taut__lane_on_host(lane);
     float *here = home ? x : taut__alloc(n, sizeof *here);
     if (!here) return taut__fail(TAUT_E_NOMEM, "taut_state_load: out of memory for %zu elements", n);
-    taut_status s = home ? TAUT_OK : taut__lane_fetch(lane, here, x, n * sizeof *x);
+    taut_status s = home ? TAUT_OK : taut__lane_copy(lane, here, x, n * sizeof *x);
     for (size_t i = 0; i < n && s == TAUT_OK; i++) {
         float v;
         memcpy(&v, saved + i * sizeof v, sizeof v);
@@ -266,7 +257,7 @@ static taut_status add_saved(const taut__lane *lane, float *x, const uint8_t *sa
         if (!isfinite(here[i])) here[i] = 0;
     }
     if (home) return s;
-    if (s == TAUT_OK) s = taut__lane_store(lane, x, here, n * sizeof *x);
+    if (s == TAUT_OK) s = taut__lane_copy(lane, x, here, n * sizeof *x);
     taut__free(here);
     return s;
 }
@@ -328,7 +319,7 @@ static taut_status apply(blob *b)
     taut__planned_before(comm);
     taut_status s = comm->hooks->load(comm->autom, b->plan, b->plan_n);
     if (s == TAUT_OK) s = taut__planned_apply(comm);
-    return s == TAUT_OK ? s : taut__engine_fail(&comm->ctx.engine, s, taut_last_error()); /* as above */
+    return taut__engine_tell(&comm->ctx.engine, s); /* as above */
 }
 
 /* ---- sets of blobs ---- */
@@ -348,12 +339,9 @@ static bool belongs(const taut__loads *set, const blob *b)
 static taut_status room_for_rank(taut__loads *set)
 {
     if (set->n < set->room) return TAUT_OK;
-    size_t    room = 2 * set->room + 16;
-    uint64_t *more = taut__alloc(room, sizeof *more);
-    if (!more) return taut__fail(TAUT_E_NOMEM, "taut_state_load: out of memory");
-    if (set->n) memcpy(more, set->rank, set->n * sizeof *more);
-    taut__free(set->rank);
-    set->rank = more;
+    size_t room = 2 * set->room + 16;
+    if (!taut__grow(&set->rank, set->n, room, sizeof *set->rank))
+        return taut__fail(TAUT_E_NOMEM, "taut_state_load: out of memory");
     set->room = room;
     return TAUT_OK;
 }

@@ -283,7 +283,7 @@ taut_status taut__step_exchange(taut_comm *comm)
         taut__planned_after(comm);
         taut_status s = comm->hooks->on_step_end(comm->autom, comm->steps, p.values + p.layers, p.extra);
         if (s == TAUT_OK) s = taut__planned_apply(comm);
-        if (s != TAUT_OK) return taut__engine_fail(&comm->ctx.engine, s, taut_last_error());
+        TAUT_TRY(taut__engine_tell(&comm->ctx.engine, s));
     }
     close_step(comm);
     return TAUT_OK;

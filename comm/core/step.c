@@ -12,18 +12,12 @@ static taut_status wait_all(taut_comm *comm)
     return TAUT_OK;
 }
 
-/* What went wrong here concerns all ranks. */
-static taut_status told(taut_comm *comm, taut_status s)
-{
-    return s == TAUT_OK ? s : taut__engine_fail(&comm->ctx.engine, s, taut_last_error());
-}
-
 /* All ranks are here for the first time: probes may talk to them. */
 static taut_status open_auto(taut_comm *comm)
 {
     if (comm->opened || !comm->autom) return TAUT_OK;
     comm->opened = true;
-    return told(comm, comm->hooks->open(comm->autom));
+    return taut__engine_tell(&comm->ctx.engine, comm->hooks->open(comm->autom));
 }
 
 static taut_status end_step(taut_comm *comm)
@@ -33,7 +27,7 @@ static taut_status end_step(taut_comm *comm)
     TAUT_TRY(taut__handshake_wait(comm));
     TAUT_TRY(open_auto(comm));
     TAUT_TRY(taut__step_exchange(comm));
-    return told(comm, taut__context_arena(&comm->ctx));
+    return taut__engine_tell(&comm->ctx.engine, taut__context_arena(&comm->ctx));
 }
 
 taut_status taut_step_end(taut_comm *comm)
@@ -43,8 +37,8 @@ taut_status taut_step_end(taut_comm *comm)
     comm->ends++;
     comm->loads.open = false;
     atomic_store(&comm->ending, true);
-    taut__kept  was = taut__keep_device();
-    taut_status s = end_step(comm);
+    taut__kept_device was = taut__keep_device();
+    taut_status       s = end_step(comm);
     taut__engine_hold(&comm->ctx.engine); /* nobody is looking at layers on the strength of it */
     atomic_store(&comm->ending, false);
     taut__engine_release(&comm->ctx.engine);

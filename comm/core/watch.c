@@ -1,6 +1,6 @@
 /* watch.c : what core hears of a layer's reduction: samples of what is encoded, lost and stored, copies for steps that are dropped, the
  * planner's look at x, and the record of what it cost. */
-#include "sample_device.h"
+#include "sample_blocks.h"
 
 static unsigned begin(taut__reduction *red)
 {
@@ -13,8 +13,7 @@ static unsigned begin(taut__reduction *red)
 static void form(taut__reduction *red, size_t first, size_t n)
 {
     taut_layer *l = red->job.layer;
-    if (red->g == &red->ctx->all && taut__layer_at_home(l))
-        taut__debug_read(l, first, n); /* else it holds sums of the host already */
+    if (red->g == &red->ctx->all && taut__layer_at_home(l)) taut__debug_read(l, first, n); /* else: sums of the host */
     taut__drop_keep(l, first, n);
 }
 
@@ -25,18 +24,11 @@ static void input(taut__reduction *red, taut__range r, const float *x)
     if (taut__layer_at_home(l) && l->operand.dtype == TAUT_F32) gradient = (const float *)red->buf + r.first;
     if (!taut__layer_at_home(l)) {
         here = red->lane->fetched; /* slices are no longer than that */
-        taut_status s = taut__lane_fetch(red->lane, red->lane->fetched, x, r.n * sizeof *x);
+        taut_status s = taut__lane_copy(red->lane, red->lane->fetched, x, r.n * sizeof *x);
         taut__lane_note(red->lane, s);
         if (s != TAUT_OK) return;
     }
     l->comm->hooks->on_input(l->comm->autom, &l->planned, here, gradient ? gradient : here, r.first, r.n);
-}
-
-static void sample(taut__reduction *red, taut__range r, const float *x) { taut__sample_x(red->job.layer, r, x); }
-
-static void lost(taut__reduction *red, taut__range r, const float *lost, float factor)
-{
-    taut__sample_lost(red->job.layer, r, lost, factor);
 }
 
 static void stored(taut__reduction *red, size_t first, size_t n)
@@ -61,8 +53,8 @@ const taut__watcher taut__layer_watcher = {
     .begin = begin,
     .form = form,
     .input = input,
-    .sample = sample,
-    .lost = lost,
+    .sample = taut__sample_x,
+    .lost = taut__sample_lost,
     .stored = stored,
     .enqueued = enqueued,
     .complete = complete,

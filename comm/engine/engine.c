@@ -33,8 +33,7 @@
 #include <time.h>
 
 enum { SPINS = 2000, LOOKS = 8, NAP_US = 50, THREAD_NAP_MAX_US = 200 };
-static const double HOP_SHARE = 0.2,
-                    HOP_MOST_S = 0.5; /* of the timeout, and at most: how much later each hop is late */
+static const double HOP_SHARE = 0.2, HOP_MOST_S = 0.5; /* of the timeout, and at most: how much later a hop is late */
 
 /* ---- failure ---- */
 
@@ -100,7 +99,7 @@ static taut_status hear(taut__engine *e)
     taut_status s = (taut_status)n.status, shared = TAUT_E_PEER;
     if (s == TAUT_E_MISMATCH || s == TAUT_E_TIMEOUT) shared = s;
     if (s == TAUT_E_MISMATCH)
-        taut__fail(shared, "%.480s", n.text); /* it names the ranks; the one who noticed is no more to blame */
+        taut__fail(shared, "%.480s", n.text); /* names the ranks: who noticed is no more to blame */
     else taut__fail(shared, "rank %d failed: %.480s", n.rank, n.text);
     strncpy(e->notice.text, taut_last_error(), sizeof e->notice.text - 1);
     set_failed(e, shared);
@@ -249,11 +248,7 @@ taut_status taut__engine_thread(taut__engine *e)
 void taut__engine_destroy(taut__engine *e)
 {
     if (!e->t) return;
-    pthread_mutex_lock(&e->inbox_lock);
-    e->quit = true;
-    pthread_cond_signal(&e->wake);
-    pthread_mutex_unlock(&e->inbox_lock);
-    if (e->threaded) pthread_join(e->thread, NULL);
+    taut__thread_stop(e->thread, e->threaded, &e->inbox_lock, &e->wake, &e->quit);
     take_inbox(e);
     stop_jobs(e);
     pthread_mutex_destroy(&e->lock);
@@ -263,13 +258,13 @@ void taut__engine_destroy(taut__engine *e)
 
 /* ---- callers ---- */
 
-static void enter(taut__engine *e)
+void taut__engine_hold(taut__engine *e)
 {
     atomic_fetch_add(&e->callers, 1);
     pthread_mutex_lock(&e->lock);
 }
 
-static void leave(taut__engine *e)
+void taut__engine_release(taut__engine *e)
 {
     bool more = busy(e);
     atomic_fetch_sub(&e->callers, 1);
@@ -281,9 +276,6 @@ static void leave(taut__engine *e)
     pthread_mutex_unlock(&e->inbox_lock);
 }
 
-void taut__engine_hold(taut__engine *e) { enter(e); }
-void taut__engine_release(taut__engine *e) { leave(e); }
-
 void taut__engine_start(taut__engine *e, taut__job *job, bool quiet)
 {
     atomic_store_explicit(&job->state, TAUT_JOB_RUNNING, memory_order_release);
@@ -293,10 +285,10 @@ void taut__engine_start(taut__engine *e, taut__job *job, bool quiet)
     if (e->threaded && !quiet) pthread_cond_signal(&e->wake);
     pthread_mutex_unlock(&e->inbox_lock);
     if (e->threaded || quiet) return;
-    enter(e);
+    taut__engine_hold(e);
     for (bool moved = true; moved;)
         if (drive(e, NULL, &moved) != TAUT_OK) break;
-    leave(e);
+    taut__engine_release(e);
 }
 
 double taut__engine_busy_s(taut__engine *e)
@@ -416,11 +408,11 @@ static taut_status wait_locked(taut__engine *e, taut__job *job)
 taut_status taut__engine_wait(taut__engine *e, taut__job *job)
 {
     if (atomic_load_explicit(&job->state, memory_order_acquire) != TAUT_JOB_RUNNING) return taut__engine_check(e);
-    enter(e);
+    taut__engine_hold(e);
     atomic_store_explicit(&e->waited, job, memory_order_relaxed);
     taut_status s = wait_locked(e, job);
     atomic_store_explicit(&e->waited, NULL, memory_order_relaxed);
-    leave(e);
+    taut__engine_release(e);
     return s;
 }
 
@@ -428,9 +420,9 @@ taut_status taut__engine_test(taut__engine *e, taut__job *job, bool *done)
 {
     taut_status s = TAUT_OK;
     if (!e->threaded && atomic_load(&job->state) == TAUT_JOB_RUNNING) {
-        enter(e);
+        taut__engine_hold(e);
         for (bool moved = true; moved && s == TAUT_OK;) s = drive(e, job, &moved);
-        leave(e);
+        taut__engine_release(e);
     }
     *done = atomic_load_explicit(&job->state, memory_order_acquire) != TAUT_JOB_RUNNING;
     return s == TAUT_OK ? taut__engine_check(e) : s;
@@ -450,11 +442,11 @@ static taut_status exchange_locked(taut__engine *e, taut__small_allreduce *x, co
 taut_status taut__engine_exchange(taut__engine *e, taut__small_allreduce *x, const char *what)
 {
     TAUT_TRY(taut__engine_check(e));
-    enter(e);
+    taut__engine_hold(e);
     atomic_store_explicit(&e->exchanged, what, memory_order_relaxed);
     taut_status s = exchange_locked(e, x, what);
     atomic_store_explicit(&e->exchanged, NULL, memory_order_relaxed);
     if (s != TAUT_OK) taut__small_allreduce_cancel(x);
-    leave(e);
+    taut__engine_release(e);
     return s;
 }

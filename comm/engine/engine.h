@@ -29,13 +29,12 @@ typedef struct taut__engine {
     taut_status (*ask)(void *ctx, const taut__job *waited, bool soon);
     /* (optional) What has come: as soon as it has, and a question again when it is to be answered. */
     taut_status (*hear)(void *ctx, const taut__notice *word, bool answer);
-    void *ctx;
-    const uint64_t
-                *steps; /* (optional) ended so far, for what is said of failures; changes while no job is under way */
-    taut__notice question;   /* the last one heard */
-    bool         questioned; /* and not yet answered */
-    double       asked_at;
-    int          asks; /* since something moved */
+    void           *ctx;
+    const uint64_t *steps;      /* (optional) ended, for messages; changes while no job is under way */
+    taut__notice    question;   /* the last one heard */
+    bool            questioned; /* and not yet answered */
+    double          asked_at;
+    int             asks; /* since something moved */
     /* what a caller waits for, for the watchdog; NULL: nothing */
     taut__job *_Atomic  waited;
     const char *_Atomic exchanged;
@@ -72,5 +71,11 @@ taut_status taut__engine_fail(taut__engine *e, taut_status s, const char *text);
 #ifdef __clang_analyzer__ /* as in base.h */
 #define taut__engine_fail(e, s, text) ((void)(taut__engine_fail)(e, s, text), (s))
 #endif
+
+/* Where s is a failure, all ranks are told, with taut_last_error(). Returns s. */
+static inline taut_status taut__engine_tell(taut__engine *e, taut_status s)
+{
+    return s == TAUT_OK ? s : taut__engine_fail(e, s, taut_last_error());
+}
 
 #endif

@@ -11,16 +11,8 @@ typedef struct taut__job taut__job;
 enum { TAUT_JOB_IDLE, TAUT_JOB_RUNNING, TAUT_JOB_DONE };
 
 /* Tags of a job, counted from job->tag; ranges of different jobs do not overlap. */
-enum {
-    TAUT_TAG_FIRST,
-    TAUT_TAG_SECOND,
-    TAUT_TAG_CONTROL,
-    TAUT_TAG_UP,
-    TAUT_TAG_DOWN,
-    TAUT_TAG_RING,
-    TAUT_RING_TAGS = 16,
-    TAUT_TAGS = TAUT_TAG_RING + TAUT_RING_TAGS
-};
+enum { TAUT_TAG_FIRST, TAUT_TAG_SECOND, TAUT_TAG_CONTROL, TAUT_TAG_UP, TAUT_TAG_DOWN, TAUT_TAG_RING };
+enum { TAUT_RING_TAGS = 16, TAUT_TAGS = TAUT_TAG_RING + TAUT_RING_TAGS };
 
 struct taut__job {
     const char *name;  /* in messages */

@@ -6,7 +6,7 @@
  * least; and where that is the best of all, as on a link that was taken for faster than it is, the best of those that send less for more
  * cycles. Those, and no compression, are the arms of scheduler/verdict.h. Whatever decides is agreed: seconds are means over
  * ranks, and come one exchange after the step that they are about. */
-#include "../base/run_delay.h"
+#include "../base/thread.h"
 #include "auto_inside.h"
 #include <math.h>
 #include <string.h>
@@ -27,16 +27,9 @@ void taut__arms_reset(taut__auto *a)
 taut_status taut__arms_room(taut__auto *a, size_t used, size_t room)
 {
     taut__arms *m = &a->arms;
-    for (int i = 0; i < TAUT_ARMS; i++) {
-        uint32_t *more = taut__grown(m->option[i], used, room, sizeof *more);
-        if (!more) return taut__fail(TAUT_E_NOMEM, "auto: out of memory for %zu layers", room);
-        m->option[i] = more;
-    }
-    taut__collective *more = taut__alloc(room, sizeof *more);
-    if (!more) return taut__fail(TAUT_E_NOMEM, "auto: out of memory for %zu layers", room);
-    taut__free(m->collective);
-    m->collective = more;
-    return TAUT_OK;
+    bool        grown = taut__grow(&m->collective, 0, room, sizeof *m->collective);
+    for (int i = 0; grown && i < TAUT_ARMS; i++) grown = taut__grow(&m->option[i], used, room, sizeof *m->option[i]);
+    return grown ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "auto: out of memory for %zu layers", room);
 }
 
 void taut__arms_free(taut__auto *a)

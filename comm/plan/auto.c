@@ -11,17 +11,15 @@ enum {
     LOOKS = 2,       /* per layer between plans */
     SCALE_STEPS = 4, /* before them an optimizer has no scale, or one from a single gradient, which is mostly noise */
     LOOK_STEPS = 2,  /* before the first plan: what inputs have in common */
-    DENSE_STEPS =
-        2, /* before a plan that is to save time, after the first one, which connects: what a step takes without it */
-    V_TIME = 2, /* doubles: seconds by which measuring is over its share; of communication in the step before */
-    V_HASH = 8, /* four pieces of the hash and their squares */
-    V_LINK = 3, /* alpha, beta, how much slower codecs are among each other */
+    DENSE_STEPS = 2, /* before a plan that is to save time, after the one that connects: what steps take without it */
+    V_TIME = 2,      /* doubles: seconds by which measuring is over its share; of communication in the step before */
+    V_HASH = 8,      /* four pieces of the hash and their squares */
+    V_LINK = 3,      /* alpha, beta, how much slower codecs are among each other */
 };
 static const double CAREFUL =
-    0.01; /* rel: budgets below start uncompressed; 8 bits make a rel_err2 of 0.00015 to 0.00017 on the GPT trace */
+    0.01;                          /* rel: below, start uncompressed; 8 bits make 0.00015 to 0.00017 on the GPT trace */
 static const double COARSE = 0.15; /* from there on 4 bits, which make 0.04, and less than half of it at first */
-static const double SKETCHES =
-    0.01; /* of the bytes of 2 bits per element: what looks at low rank may take, one layer at a time */
+static const double SKETCHES = 0.01; /* of bytes at 2 bits per element: looks at low rank, a layer at a time */
 static const double SHARE = 0.003;  /* of the run's time that measuring and planning may take before they become rare */
 static const double CROWD_S = 0.01; /* of codec work, all ranks at the same moment */
 
@@ -152,25 +150,13 @@ static taut_status create(taut__planning *planning, const taut__settings *set, t
 
 /* ---- layers ---- */
 
-static bool grow(void **array, size_t used, size_t room, size_t size)
-{
-    void *more = taut__alloc(room, size);
-    if (!more) return false;
-    if (used) memcpy(more, *array, used * size);
-    taut__free(*array);
-    *array = more;
-    return true;
-}
-
 static taut_status make_room(taut__auto *a)
 {
     size_t room = 2 * a->room + 64, n = a->layers;
     if (n < a->room) return TAUT_OK;
-    if (!grow((void **)&a->layer_plans, n, room, sizeof *a->layer_plans) ||
-        !grow((void **)&a->watch, n, room, sizeof *a->watch) ||
-        !grow((void **)&a->scratch, n, room, sizeof *a->scratch) ||
-        !grow((void **)&a->aggregate, n, room, sizeof *a->aggregate) ||
-        !grow((void **)&a->span, n, room, sizeof *a->span))
+    if (!taut__grow(&a->layer_plans, n, room, sizeof *a->layer_plans) ||
+        !taut__grow(&a->watch, n, room, sizeof *a->watch) || !taut__grow(&a->scratch, n, room, sizeof *a->scratch) ||
+        !taut__grow(&a->aggregate, n, room, sizeof *a->aggregate) || !taut__grow(&a->span, n, room, sizeof *a->span))
         return taut__fail(TAUT_E_NOMEM, "auto: out of memory for %zu layers", room);
     TAUT_TRY(taut__arms_room(a, n, room));
     a->room = room;

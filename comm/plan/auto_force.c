@@ -1,14 +1,10 @@
 /* auto_force.c : what a plan demands, and putting one in force: codecs, error scales, single layers that go to safer codecs. */
-#include "../../compressors/grid/grid.h"
 #include "auto_inside.h"
 #include "candidates.h"
 #include <math.h>
 #include <string.h>
 
-enum {
-    EARLY_GAP = 5,
-    LATER_GAP = 20
-}; /* steps between plans at least, and when planning has taken more than its share of the time */
+enum { EARLY_GAP = 5, LATER_GAP = 20 }; /* steps between plans at least, and when planning is over its share of time */
 
 /* A plan that stands and still meets the budget is kept unless a new one is this much cheaper. */
 static const double WORTH_CHANGING = 0.97;

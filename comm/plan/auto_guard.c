@@ -76,7 +76,7 @@ static void fade(double *mean, double now) { *mean = *mean >= 0 ? FADE * *mean +
 
 static double in_metric(const taut__layer_plan *t, const taut_norm2 *x) { return t->scaled ? x->weighted : x->plain; }
 
-double taut__auto_error(const taut__layer_plan *t, const taut_norm2 *error) { return t->weight * in_metric(t, error); }
+static double error_of(const taut__layer_plan *t, const taut_norm2 *error) { return t->weight * in_metric(t, error); }
 
 /* Ratios of norms, so that steps of any size count alike; 0: not measured in this step. */
 static void note_layer(taut__auto *a, size_t l)
@@ -113,7 +113,7 @@ void taut__auto_note(taut__auto *a, const double *reference)
         note_layer(a, l);
         s = &a->layer_plans[l].layer->step;
         if (!s->called) continue;
-        mine += taut__auto_error(&a->layer_plans[l], &s->sum);
+        mine += error_of(&a->layer_plans[l], &s->sum);
     }
     if (mine > 0 && isfinite(a->norm2)) fade(&a->all_norms, a->norm2 / mine);
     if (a->budget.like) take_reference(a, reference);
@@ -141,11 +141,10 @@ taut_status taut__auto_guard(taut__auto *a)
     const double reference_noise = 0.04; /* of a like: budget: its blocks, faded over steps */
     bool         lossy = false, tunable = false;
     double       budget, var = 0;
-    if (a->plans == 0 || !(a->norm2 > 0) || !isfinite(a->norm2))
-        return TAUT_OK; /* no plan, or a step of NaN or zeros */
+    if (a->plans == 0 || !(a->norm2 > 0) || !isfinite(a->norm2)) return TAUT_OK; /* or a step of NaN or zeros */
     for (size_t l = 0; l < a->layers; l++) {
         const taut__layer_sums *s = &a->layer_plans[l].layer->step;
-        double                  error = s->called ? taut__auto_error(&a->layer_plans[l], &s->error) : 0;
+        double                  error = s->called ? error_of(&a->layer_plans[l], &s->error) : 0;
         a->scratch[l] = isfinite(error) ? error : 0;
         if (isfinite(error))
             var += a->layer_plans[l].weight * a->layer_plans[l].weight * in_metric(&a->layer_plans[l], &s->error_var);

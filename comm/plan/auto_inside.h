@@ -6,9 +6,27 @@
 #include "../../scheduler/step_time.h"
 #include "../../scheduler/verdict.h"
 #include "auto.h"
-#include "auto_link.h"
 #include "observe.h"
-#include "reference.h"
+
+/* ---- auto_link.c ---- the constants of the time model: probed at creation, refined by what the collectives of each step took */
+typedef struct taut__refine {
+    taut__line line; /* as probed, then as refined on this rank */
+    taut__fit  fit;
+    double     probed;         /* seconds per byte, as probed */
+    double     best;           /* least observed / predicted seconds since the last taut__refine_take() */
+    double     bytes, seconds; /* of that observation */
+    double     hops;           /* of a collective */
+} taut__refine;
+
+/* Times exchanges of a few bytes and of many over all ranks. Collective; same line on all ranks. */
+taut_status taut__link_probe(taut__planning *planning, taut__refine *r);
+
+/* One step: layers' records; those that overlapped count as one. begin..end of what ran alone on the link. */
+typedef struct taut__span {
+    double begin, end, bytes, codec_s;
+} taut__span;
+void taut__refine_step(taut__refine *r, taut__span *span, size_t n);
+void taut__refine_take(taut__refine *r); /* the best observation since the last time joins the fit */
 
 typedef struct taut__layer_plan { /* one layer */
     taut__planned *layer;
@@ -45,9 +63,8 @@ typedef struct taut__arms { /* arms.c: plans of several kinds, and which of them
     double   seconds;      /* of that step, by this rank's clock */
     double   codec_s, priced_s; /* of codec work on this rank since the last plan, as it was and as it was priced */
     uint32_t codec_steps;
-    bool     beside; /* codecs worked while the program computed */
-    double   exposed_mark,
-        delay_mark; /* at the end of the last step: seconds spent waiting; of run_delay.h, 0: not looked at */
+    bool     beside;                   /* codecs worked while the program computed */
+    double   exposed_mark, delay_mark; /* at the last step's end: waited; taut__run_delay_s(), 0: not looked at */
 } taut__arms;
 
 typedef enum taut__odd { TAUT_ODD_NOT, TAUT_ODD_FELL, TAUT_ODD_ROSE } taut__odd;
@@ -122,7 +139,6 @@ taut_status taut__auto_plan(taut__auto *a, const double *sums);
 taut_status taut__auto_start(taut__auto *a);
 
 /* auto_guard.c */
-double taut__auto_error(const taut__layer_plan *t, const taut_norm2 *error); /* in the metric; norms too */
 size_t taut__auto_reference_put(taut__auto *a, double *v);      /* this rank's part of the exchange; v NULL: how many */
 void   taut__auto_note(taut__auto *a, const double *reference); /* what the step was, with the sums of those parts */
 taut_status taut__auto_guard(taut__auto *a);
@@ -139,9 +155,8 @@ void   taut__sets_begin(taut__auto *a, double scale); /* a plan: this scale for 
 /* arms.c */
 taut_status taut__arms_room(taut__auto *a, size_t used, size_t room);
 void        taut__arms_free(taut__auto *a);
-void        taut__arms_reset(
-           taut__auto *a); /* nothing is known: at creation, and when a checkpoint has brought another plan */
-taut_status taut__arms_plan(taut__auto *a); /* from a->offers: plans, and the one to begin with in force */
+void        taut__arms_reset(taut__auto *a); /* nothing is known: at creation, or with a checkpoint's plan */
+taut_status taut__arms_plan(taut__auto *a);  /* from a->offers: plans, and the one to begin with in force */
 /* Ends a step. seconds: of the step before, agreed, as all ranks contributed a->arms.seconds. counts: nothing but the layers' own
  * collectives happened in the step that ends. Returns the arm of the next step. */
 int         taut__arms_step(taut__auto *a, double seconds, bool counts);
@@ -149,8 +164,7 @@ taut_status taut__arms_switch(taut__auto *a, int arm);
 /* Layer l went to this option, for the sake of the budget: under the arm in force it stays there. */
 void        taut__arms_learn(taut__auto *a, size_t l, uint32_t option);
 taut_status taut__arms_visit(taut__visit *v, taut__auto *a); /* arms_state.c */
-double      taut__arms_crowd(
-         const taut__auto *a); /* a->crowd as the codec work since the last plan was; 0: there was too little */
+double      taut__arms_crowd(const taut__auto *a); /* as codec work was since the last plan; 0: too little of it */
 
 /* auto_state.c */
 taut_status taut__auto_save(const taut__auto *a, void *dst, size_t cap, size_t *len);

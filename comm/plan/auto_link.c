@@ -1,10 +1,9 @@
-/* auto_link.c : see auto_link.h.
+/* auto_link.c : see auto_inside.h.
  *
  * A collective can take longer than the link does, because a peer was late, but never less. So of all observations since
  * the last plan only the one that was fastest for its size is taken, only if the codec was not what took the time, and only
  * if it was long enough to say something about a link: shared memory and tiny models keep the probe's constants. */
-#include "auto_link.h"
-#include "../core/communicator.h"
+#include "auto_inside.h"
 #include <math.h>
 #include <stdlib.h>
 

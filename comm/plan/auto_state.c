@@ -7,7 +7,7 @@
  * interrupted. In another one, with another number of ranks, say, the plan stands, and what it rests on is measured anew. The codecs of the
  * plan are with the layers (core/state.h). */
 #include "auto_inside.h"
-#include <math.h>
+#include <float.h>
 #include <xxhash.h>
 
 enum { VERSION = 8 };
@@ -98,91 +98,76 @@ typedef struct head {
 } head;
 
 typedef struct row {
-    char   name[TAUT_LAYER_NAME];
-    double share, planned, made, reference, reference_scaled, own, ratio, ratio_scaled;
+    char       name[TAUT_LAYER_NAME];
+    double     share, planned, made, own;
+    taut_norm2 reference, ratio;
 } row;
 
-static void write_plan(const taut__auto *a, taut__writer *w)
+/* u32 version and u32 layers, as one number. */
+static void visit_head(taut__visit *v, head *h)
 {
-    taut__write32(w, VERSION);
-    taut__write32(w, (uint32_t)a->layers);
-    taut__write64(w, a->plans);
-    taut__write64(w, a->guard.violations);
-    taut__write_f64(w, a->guard.budget);
-    taut__write_f64(w, a->guard.error_scale);
-    for (size_t l = 0; l < a->layers; l++) {
-        const taut__layer_plan *t = &a->layer_plans[l];
-        taut__write_text(w, t->layer->name);
-        taut__write_f64(w, a->watch[l].share);
-        taut__write_f64(w, t->planned);
-        taut__write_f64(w, t->made);
-        taut__write_f64(w, t->reference.share.plain);
-        taut__write_f64(w, t->reference.share.weighted);
-        taut__write_f64(w, t->own.plain);
-        taut__write_f64(w, t->ratio.plain);
-        taut__write_f64(w, t->ratio.weighted);
-    }
+    uint64_t both = h->version | (uint64_t)h->layers << 32;
+    both = taut__visit64(v, &both, UINT64_MAX);
+    h->version = (uint32_t)both, h->layers = (uint32_t)(both >> 32);
+    taut__visit64(v, &h->plans, UINT64_MAX), taut__visit64(v, &h->violations, UINT64_MAX);
+    taut__visit_within(v, &h->budget, 0, DBL_MAX), taut__visit_within(v, &h->error_scale, DBL_TRUE_MIN, DBL_MAX);
+}
+
+static void visit_row(taut__visit *v, row *w)
+{
+    const double most = DBL_MAX;
+    taut__visit_text(v, w->name, sizeof w->name);
+    v->bad |= !w->name[0];
+    taut__visit_within(v, &w->share, 0, most), taut__visit_within(v, &w->planned, 0, most);
+    taut__visit_within(v, &w->made, -most, most);
+    taut__visit_within(v, &w->reference.plain, 0, most), taut__visit_within(v, &w->reference.weighted, 0, most);
+    taut__visit_within(v, &w->own, -most, most);
+    taut__visit_within(v, &w->ratio.plain, -most, most), taut__visit_within(v, &w->ratio.weighted, -most, most);
+}
+
+static row row_of(const taut__auto *a, size_t l)
+{
+    const taut__layer_plan *t = &a->layer_plans[l];
+    row w = {.share = a->watch[l].share, .planned = t->planned, .made = t->made, .own = t->own.plain};
+    w.reference = t->reference.share, w.ratio = t->ratio;
+    taut__snprintf(w.name, sizeof w.name, "%s", t->layer->name);
+    return w;
 }
 
 taut_status taut__auto_save(const taut__auto *a, void *dst, size_t cap, size_t *len)
 {
-    taut__visit  v = {.way = TAUT_WRITE};
-    taut__writer w = {dst, cap, 0};
-    write_plan(a, &w);
-    taut__write64(&w, scene(a));
-    v.w = w;
+    taut__visit v = {.way = TAUT_WRITE, .w = {dst, cap, 0}};
+    uint64_t    here = scene(a);
+    visit_head(&v, &(head){VERSION, (uint32_t)a->layers, a->plans, a->guard.violations, a->guard.budget,
+                           a->guard.error_scale});
+    for (size_t l = 0; l < a->layers; l++) {
+        row w = row_of(a, l);
+        visit_row(&v, &w);
+    }
+    taut__visit64(&v, &here, UINT64_MAX);
     TAUT_TRY(visit_all(&v, (taut__auto *)(uintptr_t)a));
-    w = v.w;
-    *len = w.len;
-    if (dst && cap < w.len)
-        return taut__fail(TAUT_E_CAPACITY, "auto: %zu bytes for the plan: must be at least %zu", cap, w.len);
+    *len = v.w.len;
+    if (dst && cap < v.w.len)
+        return taut__fail(TAUT_E_CAPACITY, "auto: %zu bytes for the plan: must be at least %zu", cap, v.w.len);
     return TAUT_OK;
-}
-
-static bool sane(double v) { return isfinite(v) && v >= 0; }
-
-static head read_head(taut__reader *r)
-{
-    head h = {.version = taut__read32(r), .layers = taut__read32(r)};
-    h.plans = taut__read64(r);
-    h.violations = taut__read64(r);
-    h.budget = taut__read_f64(r);
-    h.error_scale = taut__read_f64(r);
-    return h;
-}
-
-static row read_row(taut__reader *r)
-{
-    row w;
-    taut__read_text(r, w.name, sizeof w.name);
-    w.share = taut__read_f64(r);
-    w.planned = taut__read_f64(r);
-    w.made = taut__read_f64(r);
-    w.reference = taut__read_f64(r);
-    w.reference_scaled = taut__read_f64(r);
-    w.own = taut__read_f64(r);
-    w.ratio = taut__read_f64(r);
-    w.ratio_scaled = taut__read_f64(r);
-    return w;
 }
 
 taut_status taut__auto_check(const taut__auto *a, const void *src, size_t len)
 {
-    taut__reader r = {src, len, false};
-    head         h = read_head(&r);
-    if (!r.bad && h.version != VERSION)
+    taut__visit v = {.way = TAUT_CHECK, .r = {src, len, false}};
+    head        h = {0};
+    uint64_t    there = 0;
+    visit_head(&v, &h);
+    if (!v.r.bad && h.version != VERSION)
         return taut__fail(TAUT_E_VERSION, "auto: saved plan of version %u: must be %d", h.version, VERSION);
-    bool good = sane(h.budget) && h.error_scale > 0 && isfinite(h.error_scale);
-    for (uint32_t i = 0; good && i < h.layers && !r.bad; i++) {
-        row w = read_row(&r);
-        good = w.name[0] && sane(w.share) && sane(w.planned) && sane(w.reference) && sane(w.reference_scaled) &&
-               isfinite(w.made) && isfinite(w.own) && isfinite(w.ratio) && isfinite(w.ratio_scaled);
+    for (uint32_t i = 0; i < h.layers && !taut__visit_bad(&v); i++) {
+        row w = {0};
+        visit_row(&v, &w);
     }
-    bool        same = taut__read64(&r) == scene(a);
-    taut__visit v = {.way = TAUT_CHECK, .r = r};
-    if (good && !r.bad && same) TAUT_TRY(visit_all(&v, (taut__auto *)(uintptr_t)a));
-    good = good && !r.bad && (!same || (!taut__visit_bad(&v) && v.r.left == 0));
-    return good ? TAUT_OK : taut__fail(TAUT_E_CORRUPT, "auto: saved plan of %zu bytes is malformed", len);
+    bool same = taut__visit64(&v, &there, UINT64_MAX) == scene(a);
+    if (same && !taut__visit_bad(&v)) TAUT_TRY(visit_all(&v, (taut__auto *)(uintptr_t)a));
+    if (!taut__visit_bad(&v) && (!same || v.r.left == 0)) return TAUT_OK;
+    return taut__fail(TAUT_E_CORRUPT, "auto: saved plan of %zu bytes is malformed", len);
 }
 
 static void put_row(taut__auto *a, const row *w)
@@ -193,9 +178,9 @@ static void put_row(taut__auto *a, const row *w)
     a->watch[l] = (taut__watch){.share = w->share};
     a->layer_plans[l].planned = w->planned;
     a->layer_plans[l].made = w->made;
-    a->layer_plans[l].reference.share = (taut_norm2){w->reference, w->reference_scaled};
+    a->layer_plans[l].reference.share = w->reference;
     a->layer_plans[l].own.plain = w->own;
-    a->layer_plans[l].ratio = (taut_norm2){w->ratio, w->ratio_scaled};
+    a->layer_plans[l].ratio = w->ratio;
 }
 
 /* What a run has learnt that the saved one did not know: none of it is true of the saved one. */
@@ -240,21 +225,23 @@ static void take_plan(taut__auto *a, const head *h)
 
 taut_status taut__auto_load(taut__auto *a, const void *src, size_t len)
 {
-    taut__reader r = {src, len, false};
-    head         h = read_head(&r);
-    bool         ran = a->step > 0;
+    taut__visit v = {.way = TAUT_READ, .r = {src, len, false}};
+    head        h = {0};
+    uint64_t    there = 0;
     a->loaded = true;
-    if (ran) forget(a);
-    if (ran) taut__arms_reset(a);
-    if (ran) a->plan_at = a->step + 1;
+    if (a->step > 0) {
+        forget(a);
+        taut__arms_reset(a);
+        a->plan_at = a->step + 1;
+    }
     if (len == 0) return TAUT_OK;
+    visit_head(&v, &h);
     for (uint32_t i = 0; i < h.layers; i++) {
-        row w = read_row(&r);
+        row w = {0};
+        visit_row(&v, &w);
         put_row(a, &w);
     }
-    bool        same = taut__read64(&r) == scene(a);
-    taut__visit v = {.way = TAUT_READ, .r = r};
-    if (same) return visit_all(&v, a);
+    if (taut__visit64(&v, &there, UINT64_MAX) == scene(a)) return visit_all(&v, a);
     take_plan(a, &h);
     return TAUT_OK;
 }

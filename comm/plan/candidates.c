@@ -1,7 +1,6 @@
 /* candidates.c : the table of specs that plans choose from. */
 #include "../../compressors/grid/grid.h"
 #include "candidates.h"
-#include <stdio.h>
 #include <string.h>
 
 typedef struct row {

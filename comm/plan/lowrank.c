@@ -3,7 +3,6 @@
 #include "../../compressors/powersgd/powersgd_math.h"
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 enum { RANK_MAX = TAUT_BASIS_MOST, SWEEPS = 12 };
 
@@ -14,9 +13,7 @@ void taut__basis_fini(taut__basis *b)
     *b = (taut__basis){0};
 }
 
-static void start(taut__basis *b) { taut__lowrank_random(1, 0, b->qt, b->rank * b->cols, 1); }
-
-void taut__basis_restart(taut__basis *b) { start(b); }
+void taut__basis_restart(taut__basis *b) { taut__lowrank_random(1, 0, b->qt, b->rank * b->cols, 1); }
 
 taut_status taut__basis_prepare(taut__basis *b, size_t rows, size_t cols, size_t rank)
 {
@@ -31,7 +28,7 @@ taut_status taut__basis_prepare(taut__basis *b, size_t rows, size_t cols, size_t
     b->rows = rows;
     b->cols = cols;
     b->rank = rank;
-    start(b);
+    taut__basis_restart(b);
     return TAUT_OK;
 }
 
@@ -82,7 +79,7 @@ bool taut__basis_energies(taut__basis *b, const float *x, double *energy)
         taut__lowrank_qt(d, x, b->p, b->qt);
     }
     if (!taut__all_finite(b->p, d.rows * d.rank) || !taut__all_finite(b->qt, d.rank * d.cols)) {
-        start(b);
+        taut__basis_restart(b);
         return false;
     }
     for (size_t i = 0; i < d.rank; i++)

@@ -25,21 +25,10 @@ void taut__bench_fini(taut__bench *b)
 
 static taut_status reserve(taut__bench *b, size_t elems, size_t bytes)
 {
-    if (elems > b->elems) {
-        taut__free(b->err), taut__free(b->codes);
-        b->elems = 0;
-        b->err = taut__alloc(elems, sizeof *b->err);
-        b->codes = taut__alloc(elems, sizeof *b->codes);
-        if (!b->err || !b->codes) return taut__fail(TAUT_E_NOMEM, "measuring %zu elements", elems);
-        b->elems = elems;
-    }
-    if (bytes > b->bytes) {
-        taut__free(b->payload);
-        b->bytes = 0;
-        if (!(b->payload = taut__alloc(bytes, 1))) return taut__fail(TAUT_E_NOMEM, "measuring %zu elements", elems);
-        b->bytes = bytes;
-    }
-    return TAUT_OK;
+    bool there = taut__room(&b->err, &b->errs, elems, sizeof *b->err) &&
+                 taut__room(&b->codes, &b->elems, elems, sizeof *b->codes) &&
+                 taut__room(&b->payload, &b->bytes, bytes, 1);
+    return there ? TAUT_OK : taut__fail(TAUT_E_NOMEM, "measuring %zu elements", elems);
 }
 
 /* Seconds of encode and decode as an allreduce has them, where the ranks agree on sums of statistics; alone, a codec may search for the
@@ -68,8 +57,8 @@ static taut_status time_agreed(taut__bench *b, const taut_call *alone, const flo
     return TAUT_OK;
 }
 
-static taut_status measure(taut__bench *b, const taut_spec *spec, const taut_tensor *t, const float *x, double factor,
-                           uint64_t seed, bool decode, taut__measured *m)
+taut_status taut__measure(taut__bench *b, const taut_spec *spec, const taut_tensor *t, const float *x, double factor,
+                          uint64_t seed, bool decode, taut__measured *m)
 {
     const taut_codec *codec = taut__spec_codec(spec);
     taut_call         call = {.spec = spec, .tensor = t, .n = t->elems, .seed = seed, .shared_seed = seed};
@@ -89,18 +78,6 @@ static taut_status measure(taut__bench *b, const taut_spec *spec, const taut_ten
     TAUT_TRY(taut__op_decode(codec, &call, b->payload, len, b->err)); /* err is only a place to decode to */
     m->decode_s = (taut__processor_s() - start) * factor;
     return TAUT_OK;
-}
-
-taut_status taut__measure(taut__bench *b, const taut_spec *spec, const taut_tensor *t, const float *x, double factor,
-                          uint64_t seed, taut__measured *m)
-{
-    return measure(b, spec, t, x, factor, seed, true, m);
-}
-
-taut_status taut__measure_error(taut__bench *b, const taut_spec *spec, const taut_tensor *t, const float *x,
-                                double factor, uint64_t seed, taut__measured *m)
-{
-    return measure(b, spec, t, x, factor, seed, false, m);
 }
 
 taut__work taut__work_dense(const taut_tensor *t)
@@ -137,8 +114,7 @@ taut__work taut__work_of(const taut_spec *spec, const taut_tensor *t, int ranks,
     w.decode_s = m->decode_s;
     if (codec->linear) w.rounds = codec->linear->rounds; /* as algorithms.c chooses under algorithm=auto */
     else w.vias = 1u << (codec->caps & TAUT_CAP_SLICEABLE ? TAUT_VIA_SRA : TAUT_VIA_GATHER);
-    if (codec->caps & TAUT_CAP_INTEGER && spec->stages == 1)
-        w.vias |= 1u << TAUT_VIA_FIELDS; /* where the link has it */
+    if (codec->caps & TAUT_CAP_INTEGER && spec->stages == 1) w.vias |= 1u << TAUT_VIA_FIELDS; /* if the link has it */
     w.agree = (codec->caps & TAUT_CAP_GLOBAL_STATS) != 0;
     return w;
 }

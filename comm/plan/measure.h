@@ -3,14 +3,13 @@
 #ifndef TAUT_MEASURE_H
 #define TAUT_MEASURE_H
 
-#include "../../compressors/codec.h"
 #include "../../compressors/grid/grid.h"
 #include "../../scheduler/decide.h"
 #include "../context/settings.h"
 
 /* taut__bench : memory for measurements; grows to the largest tensor and stays. */
 typedef struct taut__bench {
-    size_t   elems, bytes; /* capacities */
+    size_t   errs, elems, bytes; /* capacities */
     float   *err;
     int32_t *codes;
     uint8_t *payload;
@@ -25,11 +24,9 @@ typedef struct taut__measured {
 } taut__measured;
 
 /* x: t->elems floats. factor: what one element of x stands for (a sample of 1/16: 16). seed: of stochastic rounding.
- * taut__measure() also decodes, and measures both times; _error() does neither. */
+ * decode: else decode_s is 0. */
 taut_status taut__measure(taut__bench *b, const taut_spec *spec, const taut_tensor *t, const float *x, double factor,
-                          uint64_t seed, taut__measured *m);
-taut_status taut__measure_error(taut__bench *b, const taut_spec *spec, const taut_tensor *t, const float *x,
-                                double factor, uint64_t seed, taut__measured *m);
+                          uint64_t seed, bool decode, taut__measured *m);
 
 /* Seconds that this thread has had the processor: what runs beside it on a shared machine is not in them. */
 double taut__processor_s(void);

@@ -62,15 +62,6 @@ void taut__observer_destroy(taut__observer *o)
     taut__free(o);
 }
 
-void *taut__grown(void *old, size_t used, size_t room, size_t size)
-{
-    void *more = taut__alloc(room, size);
-    if (!more) return NULL;
-    if (used) memcpy(more, old, used * size);
-    taut__free(old);
-    return more;
-}
-
 /* Candidates whose error is measured by encoding, then the reference. Low rank and top-k have their own estimates. */
 static taut_status prepare(const taut__observer *o, taut__observed *l)
 {
@@ -92,23 +83,19 @@ static taut_status prepare(const taut__observer *o, taut__observed *l)
 taut_status taut__observer_add(taut__observer *o, const char *name, const taut_tensor *tensor,
                                struct taut_axes *const *axes, bool careful)
 {
-    taut__observed *l;
-    double         *vector;
     if (o->layers == o->room) {
-        size_t          room = 2 * o->room + 64;
-        taut__observed *more = taut__grown(o->layer, o->layers, room, sizeof *more);
-        if (!more) return taut__fail(TAUT_E_NOMEM, "auto: out of memory for %zu layers", room);
-        o->layer = more;
+        size_t room = 2 * o->room + 64;
+        if (!taut__grow(&o->layer, o->layers, room, sizeof *o->layer))
+            return taut__fail(TAUT_E_NOMEM, "auto: out of memory for %zu layers", room);
         o->room = room;
     }
-    l = &o->layer[o->layers];
+    taut__observed *l = &o->layer[o->layers];
     *l = (taut__observed){.tensor = tensor, .at = o->values, .axes = axes, .careful = careful};
     o->layers++; /* taut__observer_forget() releases it from here on */
     snprintf(l->name, sizeof l->name, "%s", name);
     TAUT_TRY(prepare(o, l));
-    vector = taut__grown(o->vector, o->values, o->values + v_size(l->specs), sizeof *vector);
-    if (!vector) return taut__fail(TAUT_E_NOMEM, "auto: out of memory for layer %s", name);
-    o->vector = vector;
+    if (!taut__grow(&o->vector, o->values, o->values + v_size(l->specs), sizeof *o->vector))
+        return taut__fail(TAUT_E_NOMEM, "auto: out of memory for layer %s", name);
     o->values += v_size(l->specs);
     return TAUT_OK;
 }
@@ -124,20 +111,9 @@ taut_status taut__observer_arm_lowrank(taut__observer *o, size_t index)
         TAUT_TRY(taut__basis_prepare(&l->basis, l->rows, l->tensor->cols,
                                      taut__min(RANKS, taut__min(l->rows, l->tensor->cols))));
     TAUT_TRY(taut__sketch_prepare(&l->sketch, l->rows, l->tensor->cols));
-    if (taut__sketch_floats(&l->sketch) > o->sketch_room) {
-        taut__free(o->sketch);
-        o->sketch_room = 0;
-        if (!(o->sketch = taut__alloc(taut__sketch_floats(&l->sketch), sizeof *o->sketch)))
-            return taut__fail(TAUT_E_NOMEM, "auto: out of memory");
-        o->sketch_room = taut__sketch_floats(&l->sketch);
-    }
-    if (elems > o->matrix_elems) {
-        taut__free(o->matrix);
-        o->matrix_elems = 0;
-        if (!(o->matrix = taut__alloc(elems, sizeof *o->matrix)))
-            return taut__fail(TAUT_E_NOMEM, "auto: out of memory");
-        o->matrix_elems = elems;
-    }
+    if (!taut__room(&o->sketch, &o->sketch_room, taut__sketch_floats(&l->sketch), sizeof *o->sketch) ||
+        !taut__room(&o->matrix, &o->matrix_elems, elems, sizeof *o->matrix))
+        return taut__fail(TAUT_E_NOMEM, "auto: out of memory");
     o->matrix_layer = o->sketch_layer = index;
     o->sketched = false;
     return TAUT_OK;
@@ -188,11 +164,6 @@ void taut__observer_feed(taut__observer *o, size_t index, const float *x, const 
         copy_part(x, first, n, r * l->row_stride * cols, cols, o->matrix + r * cols);
 }
 
-static float scale_at(const taut_tensor *t, size_t i)
-{
-    return t->scale_n == t->elems ? t->scale[i] : t->scale[i / t->cols];
-}
-
 /* What old looks count beside one of these norms, as squared errors: by steps, and where norms have fallen by steps too, since a look
  * from before the fall would outweigh all that came after it. */
 static double old_looks(const double *v, taut_norm2 own)
@@ -215,7 +186,8 @@ static taut_status sample_tensor(taut__observer *o, const taut__observed *l, tau
     if (t->scale_n <= 1) return TAUT_OK;
     if (!o->scale) o->scale = taut__alloc(2 * ABOUT + 2 * BLOCK, sizeof *o->scale);
     if (!o->scale) return taut__fail(TAUT_E_NOMEM, "auto: out of memory");
-    for (size_t i = 0; i < n; i++) o->scale[i] = scale_at(t, (l->start + i / BLOCK * l->stride) * BLOCK + i % BLOCK);
+    for (size_t i = 0; i < n; i++)
+        o->scale[i] = taut__unit_at(t, (l->start + i / BLOCK * l->stride) * BLOCK + i % BLOCK);
     s->scale = o->scale;
     s->scale_n = n;
     return TAUT_OK;
@@ -237,7 +209,7 @@ static taut_status look_specs(taut__observer *o, const taut__observed *l, const 
     for (size_t i = 0; i < l->specs; i++) {
         taut__measured m;
         if (taut__spec_suits(&l->spec[i], t) != TAUT_OK) continue; /* a reference that needs a matrix: see offers */
-        TAUT_TRY(taut__measure_error(&o->bench, &l->spec[i], t, l->x, factor, l->start, &m));
+        TAUT_TRY(taut__measure(&o->bench, &l->spec[i], t, l->x, factor, l->start, false, &m));
         v[V_SPEC + 3 * i] += m.plain;
         v[V_SPEC + 3 * i + 1] += m.weighted;
         v[V_SPEC + 3 * i + 2] += m.bytes;
@@ -331,23 +303,17 @@ void taut__observer_sketch_take(taut__observer *o, const double *v)
 static taut_status layer_room(taut__observer *o)
 {
     taut__offers *offers = &o->offers;
-    if (offers->o.layers == o->layers) return TAUT_OK;
-    taut__free(offers->o.layer);
-    taut__free(offers->current);
-    taut__free(offers->own);
-    taut__free(offers->budget);
-    taut__free(o->stats);
-    taut__free(o->weight);
-    offers->o.layers = o->layers;
-    offers->o.layer = taut__alloc(o->layers, sizeof *offers->o.layer);
-    offers->current = taut__alloc(o->layers, sizeof *offers->current);
-    offers->own = taut__alloc(o->layers, sizeof *offers->own);
-    offers->budget = taut__alloc(o->layers, sizeof *offers->budget);
-    o->stats = taut__alloc(o->layers * GRID_STATS, sizeof *o->stats);
-    o->weight = taut__alloc(o->layers, sizeof *o->weight);
-    if (offers->o.layer && offers->current && offers->own && offers->budget && o->stats && o->weight) return TAUT_OK;
-    offers->o.layers = 0;
-    return taut__fail(TAUT_E_NOMEM, "auto: out of memory for %zu layers", o->layers);
+    size_t        n = o->layers;
+    if (offers->o.layers == n) return TAUT_OK;
+    offers->o.layers = 0; /* nothing of what is there is wanted */
+    if (!taut__grow(&offers->o.layer, 0, n, sizeof *offers->o.layer) ||
+        !taut__grow(&offers->current, 0, n, sizeof *offers->current) ||
+        !taut__grow(&offers->own, 0, n, sizeof *offers->own) ||
+        !taut__grow(&offers->budget, 0, n, sizeof *offers->budget) ||
+        !taut__grow(&o->stats, 0, n * GRID_STATS, sizeof *o->stats) || !taut__grow(&o->weight, 0, n, sizeof *o->weight))
+        return taut__fail(TAUT_E_NOMEM, "auto: out of memory for %zu layers", n);
+    offers->o.layers = n;
+    return TAUT_OK;
 }
 
 static bool option_room(taut__observer *o, size_t options)
@@ -355,9 +321,7 @@ static bool option_room(taut__observer *o, size_t options)
     taut__observations *all = &o->offers.o;
     size_t              room = 2 * options + 256;
     if (options <= o->option_room) return true;
-    taut__option *more = taut__grown(all->option, all->options, room, sizeof *more);
-    if (!more) return false;
-    all->option = more;
+    if (!taut__grow(&all->option, all->options, room, sizeof *all->option)) return false;
     o->option_room = room;
     return true;
 }

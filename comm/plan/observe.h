@@ -8,11 +8,80 @@
 #ifndef TAUT_OBSERVE_H
 #define TAUT_OBSERVE_H
 
-#include "../../compressors/feedback.h"
 #include "../base/visit.h"
+#include "auto.h"
+#include "lowrank.h"
 #include "measure.h"
-#include "reference.h"
-#include "shared.h"
+
+/* ---- reference.c ---- what the reference of a like: budget makes of this step's inputs: the sum over ranks of its squared errors on x.
+ *
+ * In every step that compresses, each rank encodes some whole blocks of its x with the reference, chosen at random (sample.h), and
+ * the share of |x|^2 that this loses, of all ranks together and faded over a few steps, times |x|^2 of the step, which is known, is the
+ * budget. Where the shares of one step are far below what they were, as when gradients become values that the reference keeps exactly, they
+ * count alone, at once (auto_guard.c). Between a plan's looks and the first step under it the share is that of the looks. topk picks from
+ * many small blocks as it would from the whole tensor; of low rank whole rows are taken, of which a rank leaves a little less than of all. Those whose
+ * share hardly depends on the gradient (randk, grid:rel) are taken at the plan's. */
+enum { TAUT_REFERENCE_VALUES = 4 }; /* doubles per layer in the exchange */
+
+typedef struct taut__reference { /* of a layer */
+    bool suits, sampled, rows;   /* rows: of low rank, whose looks come in turn, so that what was sampled is newer */
+    bool fresh;                  /* in this step; agreed */
+    taut_norm2  share;           /* of |x|^2: plain; in units of the scale */
+    taut__basis basis;           /* of low rank: of the sampled rows */
+} taut__reference;
+
+/* The layer will be sampled. */
+taut_status taut__reference_watch(taut__reference *r, const taut_spec *spec, taut__planned *layer);
+
+void taut__reference_fini(taut__reference *r);
+
+/* This rank's values; zeros where the layer was not sampled. seed: of stochastic rounding. */
+taut_status taut__reference_measure(const taut__reference *r, const taut_spec *spec, const taut__planned *layer,
+                                    taut__bench *bench, uint64_t seed, double v[TAUT_REFERENCE_VALUES]);
+/* r with a step's values, summed over ranks; alone: as if no step before it counted. */
+taut__reference taut__reference_with(const taut__reference *r, const double v[TAUT_REFERENCE_VALUES], bool alone);
+
+/* The budget of a layer with these norms of x, summed over ranks. scaled: errors count in units of the scale. Where the scale is nearly 0
+ * the reference, which does not know it, makes errors without bound in that unit, and would allow as much everywhere: so there its
+ * error counts as at most 2.5 times its plain relative error (with Adam, 0.1 of the metric cost as little loss as 0.04 plain). */
+double taut__reference_error(const taut__reference *r, const taut_norm2 *own, bool scaled);
+
+/* ---- shared.c ---- what the errors of ranks have in common under codecs that have not been tried.
+ *
+ * Own errors add up to the error of the sum only where ranks' errors are independent. Codecs that round to nearest, or leave out what is
+ * small, err alike wherever ranks see alike. In the steps before a plan the samples of x travel apart (sample.h), so that every rank holds
+ * every encoder's x in the sampled blocks, and can see what any element-wise codec would make of them: the factor
+ *
+ *     |sum_r e_r|^2 / sum_r |e_r|^2          (between 0 and the number of ranks; 1 where errors are independent) */
+enum { TAUT_SHARED_LOOKS = 2 };
+
+typedef struct taut__shared_look {
+    size_t  blocks, encoders, elems, room, at_room; /* elems: of a block; room: floats of x, blocks of at */
+    size_t *at;
+    float  *x; /* [encoder][block][element] */
+} taut__shared_look;
+
+typedef struct taut__shared { /* of a layer: the last looks */
+    taut__shared_look look[TAUT_SHARED_LOOKS];
+    size_t            next;
+} taut__shared;
+
+void        taut__shared_fini(taut__shared *s);
+taut_status taut__shared_room(taut__shared *s, size_t i, size_t blocks, size_t encoders, size_t elems); /* of look i */
+taut_status taut__shared_keep(taut__shared *s, const taut__apart *a); /* copies; the oldest look goes */
+
+typedef struct taut__common { /* sums over the samples: of squares of errors' sums, of squares of errors */
+    double together, apart, blocks;
+} taut__common;
+
+/* Errors of grid at this step, in units of the tensor's scale, dead zone as given; or of what leaves out everything below a threshold
+ * (dead 0). weighted: errors count in units of the scale. */
+taut__common taut__shared_errors(const taut__shared *s, const taut_tensor *t, double step, double dead, bool weighted);
+
+/* together / apart, where few blocks tell little drawn towards `expected`; expected where there are none. */
+double taut__common_factor(const taut__common *c, double expected);
+
+/* ---- observe.c ---- */
 
 typedef struct taut__observer taut__observer;
 
@@ -22,12 +91,11 @@ taut_status taut__observer_create(const taut__settings *set, const taut_spec *re
                                   int ranks, taut__observer **o);
 void        taut__observer_destroy(taut__observer *o);
 
-/* tensor is kept, and its scale may change later */
+/* tensor is kept, and its scale may change later, and so are axes. careful: 8 bits and more: a reference leaves it uncompressed. */
 taut_status taut__observer_add(taut__observer *o, const char *name, const taut_tensor *tensor,
-                               struct taut_axes *const *axes, /* likewise */
-                               bool                     careful);
+                               struct taut_axes *const *axes, bool careful);
 /* All but the first `layers`: what taut__observer_add() has left of one that failed, too. */
-void taut__observer_forget(taut__observer *o, size_t layers); /* 8 bits and more: a reference leaves it uncompressed */
+void taut__observer_forget(taut__observer *o, size_t layers);
 
 /* Looking at a layer takes three calls: arm it, feed all its elements once, in slices in any order, then measure, which does nothing until
  * all have come. x is
@@ -59,8 +127,7 @@ double     *taut__observer_speeds(taut__observer *o, size_t *n);
 /* How many times as long as probed, 1 to 4, a fast codec takes on the largest layer (4 MiB of it) while the other ranks are at it
  * too: they may share its processor or its memory. Called by all ranks at the same moment; takes about so many seconds. */
 taut_status taut__observer_crowd(taut__observer *o, double seconds, double *factor);
-void        taut__observer_slow_down(taut__observer *o,
-                                     double          factor); /* all speeds are priced so many times slower than probed */
+void        taut__observer_slow_down(taut__observer *o, double factor); /* all are priced so many times as slow */
 
 /* What layer l would take under the starter, at most; false where that does not suit the layer, or the algorithm. */
 bool taut__observer_starter_work(const taut__observer *o, size_t l, taut__work *w);
@@ -81,11 +148,6 @@ typedef struct taut__aggregate { /* of a layer */
 /* taut__option.kind of what compresses: with an entropy coder; neither that nor one of the fastest codecs; one of these, and whatever small layers take,
  * of which there is too little to make a plan one of another kind. */
 enum { TAUT_KIND_ENTROPY = 1, TAUT_KIND_OTHERS = 2, TAUT_KIND_FAST = 4 };
-
-void *taut__grown(
-    void *old, size_t used, size_t room,
-    size_t
-        size); /* a larger copy of an array, the old one released; NULL, and nothing is touched, when out of memory */
 
 typedef struct taut__offers {
     taut__observations o;

@@ -1,6 +1,5 @@
 /* observe_state.c : what an observer has seen, and the options that the last plan was made of, in a checkpoint (visit.h). Looks are those of
  * this rank, all else is the same on every rank. */
-#include "../base/visit.h"
 #include "observed.h"
 
 static bool has_sketch(const taut__observed *l) { return taut__min(l->rows, l->tensor->cols) >= 2; }

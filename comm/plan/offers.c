@@ -1,7 +1,5 @@
 /* offers.c : from the sums of what all ranks have seen to options: error in the metric, bytes, seconds. */
 #include "../../compressors/basis/basis.h"
-#include "../../compressors/frame.h"
-#include "../reduce/reduction.h"
 #include "candidates.h"
 #include "observed.h"
 #include <math.h>

@@ -19,6 +19,12 @@ typedef struct taut__layer_sums {
     double seconds;
 } taut__layer_sums;
 
+/* The unit of element i: a layer's scale has one value for all, for each row or for each element; without one it is 1. */
+static inline float taut__unit_at(const taut_tensor *t, size_t i)
+{
+    return t->scale_n == 0 ? 1 : t->scale[t->scale_n == 1 ? 0 : t->scale_n == t->elems ? i : i / t->cols];
+}
+
 /* x of every encoder in a layer's sampled blocks. */
 typedef struct taut__apart {
     size_t        blocks, encoders, elems; /* blocks 0: none; elems: of a block; those beyond the tensor's end are 0 */

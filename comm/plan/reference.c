@@ -1,6 +1,5 @@
-/* reference.c : see reference.h. */
-#include "reference.h"
-#include "../../compressors/grid/grid.h"
+/* reference.c : see observe.h. */
+#include "observe.h"
 #include <math.h>
 #include <string.h>
 
@@ -63,17 +62,12 @@ taut_status taut__reference_watch(taut__reference *r, const taut_spec *spec, tau
 
 void taut__reference_fini(taut__reference *r) { taut__basis_fini(&r->basis); }
 
-static double scale_at(const taut_tensor *t, size_t i)
-{
-    return t->scale_n == t->elems ? t->scale[i] : t->scale_n > 1 ? t->scale[i / t->cols] : t->scale[0];
-}
-
 static taut_norm2 squares(const taut_tensor *t, const taut__wide *w, const float *x)
 {
     taut_norm2 sum = {0, 0};
     for (size_t k = 0; k < w->blocks; k++)
         for (size_t i = 0; i < w->elems; i++) {
-            double v = x[k * w->elems + i], s = t->scale_n ? scale_at(t, w->at[k] + i) : 1;
+            double v = x[k * w->elems + i], s = t->scale_n ? taut__unit_at(t, w->at[k] + i) : 1;
             sum.plain += v * v;
             sum.weighted += v * v / (s * s);
         }
@@ -107,7 +101,7 @@ taut_status taut__reference_measure(const taut__reference *r, const taut_spec *s
         measure_rows(r, &w, v);
         return TAUT_OK;
     }
-    TAUT_TRY(taut__measure_error(bench, spec, &sample, w.x, 1, seed, &m));
+    TAUT_TRY(taut__measure(bench, spec, &sample, w.x, 1, seed, false, &m));
     taut_norm2 x = t->scale_n > 1 ? squares(t, &w, w.x) : taut__norm2(&sample, w.x, 0, sample.elems),
                e = {m.plain, m.weighted};
     if (t->scale_n > 1) e = squares(t, &w, bench->err);

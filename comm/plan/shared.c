@@ -1,5 +1,5 @@
-/* shared.c : see shared.h. */
-#include "shared.h"
+/* shared.c : see observe.h. */
+#include "observe.h"
 #include <math.h>
 #include <string.h>
 
@@ -45,14 +45,6 @@ taut_status taut__shared_keep(taut__shared *s, const taut__apart *a)
     return TAUT_OK;
 }
 
-static double scale_at(const taut_tensor *t, size_t i)
-{
-    return t->scale_n == 0          ? 1
-           : t->scale_n == 1        ? t->scale[0]
-           : t->scale_n == t->elems ? t->scale[i]
-                                    : t->scale[i / t->cols];
-}
-
 /* grid's rounding, as grid_unit.h specifies it; in units of the step */
 static double error_of(double x, double inverse, double dead)
 {
@@ -65,7 +57,7 @@ static void add_block(const taut__shared_look *look, size_t k, const taut_tensor
 {
     size_t all = look->blocks * look->elems;
     for (size_t i = 0; i < look->elems && look->at[k] + i < t->elems; i++) {
-        double s = scale_at(t, look->at[k] + i), unit = weighted ? step : step * s, sum = 0, squares = 0;
+        double s = taut__unit_at(t, look->at[k] + i), unit = weighted ? step : step * s, sum = 0, squares = 0;
         for (size_t q = 0; q < look->encoders; q++) {
             double e = error_of(look->x[q * all + k * look->elems + i], 1 / (step * s), dead);
             sum += e;

@@ -1,11 +1,7 @@
 /* speeds.c : what codecs take on this machine, probed or assumed, and what they lose of Gaussian values. */
-#include "../../compressors/basis/basis.h"
-#include "../../compressors/frame.h"
-#include "../reduce/reduction.h"
 #include "candidates.h"
 #include "observed.h"
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 enum { GAUSSIANS = 4096 };
@@ -31,7 +27,7 @@ static taut_status lose_gaussian(taut__bench *b, const taut_spec *spec, const fl
     *share = 0;
     if (spec->stages != 1 || !(strcmp(name, "quant") == 0 || strcmp(name, "fp16") == 0 || strcmp(name, "bf16") == 0))
         return TAUT_OK;
-    TAUT_TRY(taut__measure_error(b, spec, &t, x, 1, 1, &m));
+    TAUT_TRY(taut__measure(b, spec, &t, x, 1, 1, false, &m));
     *share = m.plain / taut__norm2(&t, x, 0, GAUSSIANS).plain;
     return TAUT_OK;
 }
@@ -47,8 +43,7 @@ static taut_status list_speeds(taut__observer *o, const taut_tensor *t)
     spec[n++] = o->grid[GRID_RANS];
     if (taut__spec_suits(&o->starter, t) == TAUT_OK) spec[n++] = o->starter;
     o->speed = taut__alloc(n, sizeof *o->speed);
-    o->seconds =
-        taut__alloc(4 * n + 1, sizeof *o->seconds); /* the last: of a change of basis, per element and direction */
+    o->seconds = taut__alloc(4 * n + 1, sizeof *o->seconds); /* the last: of a basis, per element and direction */
     float *x = taut__alloc(GAUSSIANS, sizeof *x);
     if (!o->speed || !o->seconds || !x) s = taut__fail(TAUT_E_NOMEM, "auto: out of memory");
     if (s == TAUT_OK) o->speeds = n, fill_gaussian(x);
@@ -70,7 +65,7 @@ static taut_status time_all(taut__observer *o, const float *x, size_t side, int 
         best[0] = best[1] = INFINITY;
         for (int i = 0; i < tries; i++) {
             taut__measured m;
-            TAUT_TRY(taut__measure(&o->bench, &o->speed[k].spec, &t, x, 1, 1, &m));
+            TAUT_TRY(taut__measure(&o->bench, &o->speed[k].spec, &t, x, 1, 1, true, &m));
             best[0] = fmin(best[0], m.encode_s);
             best[1] = fmin(best[1], m.decode_s);
         }
@@ -179,10 +174,10 @@ taut_status taut__observer_crowd(taut__observer *o, double seconds, double *fact
     taut_status s = x ? taut__spec_parse("quant:bits=4", &spec) : taut__fail(TAUT_E_NOMEM, "auto: out of memory");
     for (size_t i = 0; s == TAUT_OK && i < n; i++) x[i] = (float)((int)(i * 2654435761u >> 20 & 0xfff) - 0x800);
     taut_tensor t = {.elems = n, .rows = 1, .cols = n};
-    if (s == TAUT_OK) s = taut__measure(&o->bench, &spec, &t, x, 1, 1, &m); /* touches the memory */
+    if (s == TAUT_OK) s = taut__measure(&o->bench, &spec, &t, x, 1, 1, true, &m); /* touches the memory */
     begin = taut__now(), processor = taut__processor_s();
     while (s == TAUT_OK && wall < seconds) {
-        s = taut__measure(&o->bench, &spec, &t, x, 1, 1, &m);
+        s = taut__measure(&o->bench, &spec, &t, x, 1, 1, true, &m);
         taut__price_codec(o, &spec, (double)n, &priced);
         took += m.encode_s + m.decode_s;
         alone += priced.encode_s + priced.decode_s;

@@ -179,7 +179,9 @@ int         taut__timed_plain(taut__channel *c, const taut__entry *e, taut__site
 bool        taut__votes_at(const taut__channel *c, uint64_t event);
 const void *taut__input_of(const taut__entry *e);
 int         taut__fail_as_mpi(taut__channel *c, const taut__site *s, taut_status status);
-void        taut__note_codec(taut__site *s, const taut_layer *layer, uint64_t sent, uint64_t dense);
+/* A coded call is over. sent, dense: bytes of the layer before it */
+void taut__note_coded(taut__channel *c, const taut__entry *e, taut__site *s, const taut_layer *layer, uint64_t sent,
+                      uint64_t dense, double took);
 taut_status taut__reduce_into(taut__channel *c, const taut__entry *e, taut_layer *layer, void *to);
 taut_status taut__end_step(taut__channel *c, int course);
 
@@ -191,21 +193,18 @@ bool taut__any_says(taut__channel *c, bool yes);               /* needs no contr
 float *taut__own_sample(const taut__channel *c, const taut__entry *e,
                         const taut__site *s); /* NULL: this call is not looked at; to be freed */
 void   taut__look_at(taut__channel *c, const taut__entry *e, taut__site *s, float *own,
-                     double took); /* a plain call is over; frees own */
-void   taut__note_scattered(taut__channel *c, const taut__entry *e, taut__site *s); /* a reduce-scatter is over */
-bool   taut__gathers_scattered(taut__channel     *c,
-                               const taut__entry *e); /* an allgather of a multiple of the latest sum of that size */
+                     double took);                                               /* a plain call is over; frees own */
+void   taut__note_output(taut__channel *c, const taut__entry *e, taut__site *s); /* a call is over */
+bool   taut__gathers_scattered(taut__channel *c, const taut__entry *e); /* a multiple of the latest sum of that size */
 void   taut__note_norm(taut__channel *c, const taut__entry *e, taut__site *s);
 void   taut__note_broadcast(taut__channel *c, const void *buf, size_t bytes);
 
 /* cycle_mpi.c : sites, doubts, and the layers of a cycle */
 taut__site *taut__site_of(taut__channel *c, const taut__entry *e);
-taut__site *taut__find_site(const taut__channel *c, uint64_t key, uint32_t ordinal);
 void        taut__vote_on_cycle(taut__channel *c, uint64_t last);
 void        taut__end_cycles(taut__channel *c);
 void        taut__reconsider(taut__channel *c); /* at the end of a cycle: doubts change */
 bool        taut__parts_fit(const taut__channel *c, const taut__position *p, const taut__entry *e);
-taut_status taut__open_course(taut__channel *c, const char *budget);
 
 /* trial_mpi.c : dry runs, and what constants would be worth */
 void taut__dry_budgets(const char *budget[TAUT_COURSES]); /* those that a dry run tries */
@@ -215,15 +214,13 @@ int  taut__shadow_call(taut__channel *c, taut__entry *e, taut__position *p, bool
 void taut__gauge_constants(void); /* in MPI_Finalize; collective */
 
 /* worker_mpi.c */
-int  taut__channel_queue(taut__channel *c, const taut__entry *e,
-                         MPI_Request *request); /* copies e; *request is completed later */
+int  taut__channel_queue(taut__channel *c, const taut__entry *e, MPI_Request *request); /* copies e; completed later */
 int  taut__worker_start(taut__channel *c);
 void taut__worker_stop(taut__channel *c);
 void taut__flight_code(taut__channel *c, taut__entry *e, taut__position *p); /* a queued coded call begins */
 void taut__flight_plain(taut__channel *c, taut__entry *e, taut__site *s);    /* a queued plain call begins */
 void taut__flights_wait(taut__channel *c);                                   /* all that have begun are over */
-void taut__worker_turn(taut__channel *c,
-                       unsigned      *turns); /* the worker waits for something: one look at everything else */
+void taut__worker_turn(taut__channel *c, unsigned *turns); /* the worker waits: one look at everything else */
 
 /* stray_mpi.c; on the worker, except for the first */
 void taut__strays_post(taut__channel *c, const taut__entry *e); /* a non-blocking call; under the channel's lock */
@@ -233,16 +230,16 @@ void taut__strays_close(taut__channel *c);
 /* waits_mpi.c : how long the program waits for requests that it got from here */
 void taut__waits_expect(taut__channel *c, uint64_t event, MPI_Request request);
 void taut__waits_arrived(taut__channel *c, uint64_t event, MPI_Request request);
-int  taut__wait(MPI_Request *r, MPI_Status *s);
-int  taut__waitall(int n, MPI_Request *r, MPI_Status *s);
-int  taut__waitany(int n, MPI_Request *r, int *index, MPI_Status *s);
-int  taut__waitsome(int n, MPI_Request *r, int *done, int *index, MPI_Status *s);
+int  taut__MPI_Wait(MPI_Request *r, MPI_Status *s);
+int  taut__MPI_Waitall(int n, MPI_Request *r, MPI_Status *s);
+int  taut__MPI_Waitany(int n, MPI_Request *r, int *index, MPI_Status *s);
+int  taut__MPI_Waitsome(int n, MPI_Request *r, int *done, int *index, MPI_Status *s);
 
 /* persistent_mpi.c */
 int  taut__allreduce_init(taut__channel *c, taut__entry *e, MPI_Comm comm, MPI_Info info, MPI_Request *request);
-int  taut__start(MPI_Request *r);
-int  taut__startall(int n, MPI_Request *r);
-int  taut__request_free(MPI_Request *r);
+int  taut__MPI_Start(MPI_Request *r);
+int  taut__MPI_Startall(int n, MPI_Request *r);
+int  taut__MPI_Request_free(MPI_Request *r);
 void taut__persistent_close_all(void);
 
 /* intercept_mpi.c */

@@ -33,7 +33,7 @@ static void close_channel(taut__channel *c)
     c->courses = 0;
     if (c->has_control) PMPI_Comm_free(&c->control), taut__preload.copies--;
     c->has_control = c->active = c->watching = false;
-    free(c->position), free(c->copy), free(c->kept);
+    free(c->position), taut__free(c->copy), taut__free(c->kept);
     c->position = NULL, c->copy = c->kept = NULL, c->copy_n = c->kept_n = 0, c->period = 0;
 }
 

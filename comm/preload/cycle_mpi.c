@@ -7,7 +7,7 @@
 
 /* ---- sites; the channel's lock is held ---- */
 
-taut__site *taut__find_site(const taut__channel *c, uint64_t key, uint32_t ordinal)
+static taut__site *find_site(const taut__channel *c, uint64_t key, uint32_t ordinal)
 {
     for (size_t i = 0; i < c->sites; i++)
         if (c->site_key[i] == key && c->site[i]->ordinal == ordinal) return c->site[i];
@@ -50,7 +50,7 @@ static taut__site *add_site(taut__channel *c, const taut__site *like)
 /* Before a cycle is known all calls of one size are one site. */
 static taut__site *site_for(taut__channel *c, const taut__entry *e)
 {
-    taut__site *s = taut__find_site(c, e->key, 0);
+    taut__site *s = find_site(c, e->key, 0);
     return s ? s
              : add_site(c, &(taut__site){.kind = e->kind,
                                          .key = e->key,
@@ -83,7 +83,7 @@ static taut__site *site_at(taut__channel *c, size_t i)
     uint64_t key = c->position[i].key;
     uint32_t ordinal = 0;
     for (size_t k = 0; k < i; k++) ordinal += c->position[k].key == key;
-    taut__site *s = taut__find_site(c, key, ordinal), *first = taut__find_site(c, key, 0);
+    taut__site *s = find_site(c, key, ordinal), *first = find_site(c, key, 0);
     if (s || !first) return s;
     taut__site like = {.kind = first->kind,
                        .key = key,
@@ -132,7 +132,7 @@ static bool like_a_solver(const taut__channel *c)
  * long ago tell nothing: gradients shrink fast in the first steps. */
 static void remember_norms(const taut__channel *c, size_t i)
 {
-    taut__site *own = c->position[i].site, *from[2] = {own, taut__find_site(c, own->key, 0)};
+    taut__site *own = c->position[i].site, *from[2] = {own, find_site(c, own->key, 0)};
     uint64_t    event[TAUT_LOOKS] = {0};
     double      norm[TAUT_LOOKS] = {0};
     for (int f = 0; f < 2 && from[f]; f++)
@@ -203,7 +203,7 @@ static size_t weigh_doubts(taut__channel *c, bool *unsure)
 
 /* ---- layers ---- */
 
-taut_status taut__open_course(taut__channel *c, const char *budget)
+static taut_status open_course(taut__channel *c, const char *budget)
 {
     taut_config cfg = TAUT_CONFIG_INIT;
     cfg.timeout_ms = -1; /* as long as MPI itself would wait */
@@ -250,19 +250,10 @@ static taut_status open_courses(taut__channel *c)
     int         wanted = taut__preload.option.dry_run ? taut__dry_courses() : 1;
     const char *budget[TAUT_COURSES] = {NULL, NULL, NULL};
     if (wanted > 1) taut__dry_budgets(budget);
-    while (c->courses < wanted) TAUT_TRY(taut__open_course(c, budget[c->courses]));
+    while (c->courses < wanted) TAUT_TRY(open_course(c, budget[c->courses]));
     for (size_t i = 0; i < c->period; i++)
         for (int b = 0; b < c->courses && c->position[i].coded; b++) TAUT_TRY(register_site(c, &c->position[i], b));
     return TAUT_OK;
-}
-
-static bool grow(float **x, size_t *n, size_t wanted)
-{
-    if (wanted <= *n) return true;
-    free(*x);
-    *x = malloc(wanted * sizeof **x);
-    *n = *x ? wanted : 0;
-    return *x != NULL;
 }
 
 /* For a copy of the largest site that needs one, and, in dry runs, for what non-blocking calls put in. */
@@ -277,7 +268,8 @@ static bool room_for_copies(taut__channel *c)
         if (dry && p->site->kind == TAUT_KIND_IALLREDUCE) p->kept = kept, kept += p->site->count;
         else if (dry || parts) most = taut__max(most, p->site->count);
     }
-    return grow(&c->copy, &c->copy_n, most) && grow(&c->kept, &c->kept_n, kept);
+    return taut__room(&c->copy, &c->copy_n, most, sizeof *c->copy) &&
+           taut__room(&c->kept, &c->kept_n, kept, sizeof *c->kept);
 }
 
 /* ---- cycles ---- */

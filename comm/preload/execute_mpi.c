@@ -3,7 +3,6 @@
 #include "../taut_mpi.h"
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* ---- votes ---- */
@@ -83,9 +82,12 @@ int taut__fail_as_mpi(taut__channel *c, const taut__site *s, taut_status status)
     return MPI_ERR_OTHER;
 }
 
-void taut__note_codec(taut__site *s, const taut_layer *layer, uint64_t sent, uint64_t dense)
+void taut__note_coded(taut__channel *c, const taut__entry *e, taut__site *s, const taut_layer *layer, uint64_t sent,
+                      uint64_t dense, double took)
 {
     taut_layer_stats t = {.size = sizeof t};
+    s->coded_s += took, s->calls++, s->coded_calls++;
+    if (taut__soon_reconsidered(c->cycles)) taut__note_norm(c, e, s);
     if (taut_layer_get_stats(layer, &t) != TAUT_OK) return;
     snprintf(s->codec, sizeof s->codec, "%s", t.codec);
     s->bytes_sent += t.bytes_sent - sent;
@@ -149,12 +151,8 @@ static int coded_call(taut__channel *c, taut__entry *e, taut__position *p, bool 
     taut_layer_get_stats(p->layer[0], &t);
     taut_status status = taut__reduce_into(c, e, p->layer[0], e->out);
     if (status == TAUT_OK && last) status = taut__end_step(c, 0);
-    s->coded_s += taut__now() - begin;
-    s->calls++, s->coded_calls++;
-    s->out = e->out, s->out_bytes = e->kind == TAUT_KIND_REDUCE_SCATTER ? 0 : taut__site_bytes(s);
-    if (e->kind == TAUT_KIND_REDUCE_SCATTER) taut__note_scattered(c, e, s);
-    if (taut__soon_reconsidered(c->cycles)) taut__note_norm(c, e, s);
-    taut__note_codec(s, p->layer[0], t.bytes_sent, t.bytes_dense);
+    taut__note_coded(c, e, s, p->layer[0], t.bytes_sent, t.bytes_dense, taut__now() - begin);
+    taut__note_output(c, e, s);
     return taut__fail_as_mpi(c, s, status);
 }
 

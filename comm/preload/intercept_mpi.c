@@ -72,7 +72,12 @@ static int blocking(taut__channel *c, taut__entry *e)
     return rc;
 }
 
-static int allreduce(const void *in, void *out, int count, MPI_Datatype type, MPI_Op op, MPI_Comm comm)
+static taut__entry entry_of(taut__call_kind kind, const void *in, void *out, int count, MPI_Datatype type, MPI_Op op)
+{
+    return (taut__entry){.kind = kind, .in = in, .out = out, .count = count, .type = type, .op = op, .data = true};
+}
+
+static int taut__MPI_Allreduce(const void *in, void *out, int count, MPI_Datatype type, MPI_Op op, MPI_Comm comm)
 {
     if (same.left && comm == same.comm && count == same.count && type == same.type && op == same.op && !same.inside) {
         same.left--;
@@ -83,55 +88,40 @@ static int allreduce(const void *in, void *out, int count, MPI_Datatype type, MP
     }
     taut__channel *c = channel_for(comm);
     if (!c) return taut__real_mpi.Allreduce(in, out, count, type, op, comm);
-    return blocking(
-        c,
-        &(taut__entry){
-            .kind = TAUT_KIND_ALLREDUCE, .in = in, .out = out, .count = count, .type = type, .op = op, .data = true});
+    taut__entry e = entry_of(TAUT_KIND_ALLREDUCE, in, out, count, type, op);
+    return blocking(c, &e);
 }
 
-static int reduce_scatter(const void *in, void *out, const int *counts, MPI_Datatype type, MPI_Op op, MPI_Comm comm)
+static int taut__MPI_Reduce_scatter(const void *in, void *out, const int *counts, MPI_Datatype type, MPI_Op op,
+                                    MPI_Comm comm)
 {
     taut__channel *c = counts ? channel_for(comm) : NULL;
     if (!c) return taut__real_mpi.Reduce_scatter(in, out, counts, type, op, comm);
-    return blocking(c, &(taut__entry){.kind = TAUT_KIND_REDUCE_SCATTER,
-                                      .in = in,
-                                      .out = out,
-                                      .counts = counts,
-                                      .type = type,
-                                      .op = op,
-                                      .data = true});
+    taut__entry e = entry_of(TAUT_KIND_REDUCE_SCATTER, in, out, 0, type, op);
+    e.counts = counts;
+    return blocking(c, &e);
 }
 
-static int reduce_scatter_block(const void *in, void *out, int count, MPI_Datatype type, MPI_Op op, MPI_Comm comm)
+static int taut__MPI_Reduce_scatter_block(const void *in, void *out, int count, MPI_Datatype type, MPI_Op op,
+                                          MPI_Comm comm)
 {
     taut__channel *c = channel_for(comm);
     if (!c) return taut__real_mpi.Reduce_scatter_block(in, out, count, type, op, comm);
-    return blocking(c, &(taut__entry){.kind = TAUT_KIND_REDUCE_SCATTER,
-                                      .in = in,
-                                      .out = out,
-                                      .count = count,
-                                      .type = type,
-                                      .op = op,
-                                      .data = true});
+    taut__entry e = entry_of(TAUT_KIND_REDUCE_SCATTER, in, out, count, type, op);
+    return blocking(c, &e);
 }
 
-static int allgather(const void *in, int send_count, MPI_Datatype send_type, void *out, int count, MPI_Datatype type,
-                     MPI_Comm comm)
+static int taut__MPI_Allgather(const void *in, int send_count, MPI_Datatype send_type, void *out, int count,
+                               MPI_Datatype type, MPI_Comm comm)
 {
     taut__channel *c = channel_for(comm);
     if (!c || !c->scatters) return taut__real_mpi.Allgather(in, send_count, send_type, out, count, type, comm);
-    return blocking(c, &(taut__entry){.kind = TAUT_KIND_ALLGATHER,
-                                      .in = in,
-                                      .send_count = send_count,
-                                      .send_type = send_type,
-                                      .out = out,
-                                      .count = count,
-                                      .type = type,
-                                      .op = MPI_OP_NULL,
-                                      .data = true});
+    taut__entry e = entry_of(TAUT_KIND_ALLGATHER, in, out, count, type, MPI_OP_NULL);
+    e.send_count = send_count, e.send_type = send_type;
+    return blocking(c, &e);
 }
 
-static int bcast(void *buf, int count, MPI_Datatype type, int root, MPI_Comm comm)
+static int taut__MPI_Bcast(void *buf, int count, MPI_Datatype type, int root, MPI_Comm comm)
 {
     int            rc = taut__real_mpi.Bcast(buf, count, type, root, comm), size = 0;
     taut__channel *c = taut__preload.sites > 0 && count > 0 ? channel_for(comm) : NULL;
@@ -141,23 +131,22 @@ static int bcast(void *buf, int count, MPI_Datatype type, int root, MPI_Comm com
     return rc;
 }
 
-static int allreduce_init(const void *in, void *out, int count, MPI_Datatype type, MPI_Op op, MPI_Comm comm,
-                          MPI_Info info, MPI_Request *request)
+static int taut__MPI_Allreduce_init(const void *in, void *out, int count, MPI_Datatype type, MPI_Op op, MPI_Comm comm,
+                                    MPI_Info info, MPI_Request *request)
 {
     taut__channel *c = taut__preload.threads ? channel_for(comm) : NULL;
     if (!taut__preload.threads) taut__preload.unserved++;
     if (!c) return taut__real_mpi.Allreduce_init(in, out, count, type, op, comm, info, request);
     inside++;
-    taut__entry e = {
-        .kind = TAUT_KIND_PERSISTENT, .in = in, .out = out, .count = count, .type = type, .op = op, .data = true};
-    int rc = taut__allreduce_init(c, &e, comm, info, request);
+    taut__entry e = entry_of(TAUT_KIND_PERSISTENT, in, out, count, type, op);
+    int         rc = taut__allreduce_init(c, &e, comm, info, request);
     inside--;
     return rc;
 }
 
 /* One that could be coded is queued, and so is its part in votes where it could not. */
-static int iallreduce(const void *in, void *out, int count, MPI_Datatype type, MPI_Op op, MPI_Comm comm,
-                      MPI_Request *request)
+static int taut__MPI_Iallreduce(const void *in, void *out, int count, MPI_Datatype type, MPI_Op op, MPI_Comm comm,
+                                MPI_Request *request)
 {
     taut__channel *c = channel_for(comm);
     if (!c) return taut__real_mpi.Iallreduce(in, out, count, type, op, comm, request);
@@ -185,52 +174,55 @@ static bool is_int(MPI_Count n) { return n == (int)n; }
 static int  too_large(MPI_Comm comm) { return PMPI_Comm_call_errhandler(comm, MPI_ERR_COUNT), MPI_ERR_COUNT; }
 #define LARGE(name, ...) (taut__real_mpi.name ? taut__real_mpi.name(__VA_ARGS__) : too_large(comm))
 
-static int allreduce_c(const void *in, void *out, MPI_Count n, MPI_Datatype type, MPI_Op op, MPI_Comm comm)
+static int taut__MPI_Allreduce_c(const void *in, void *out, MPI_Count n, MPI_Datatype type, MPI_Op op, MPI_Comm comm)
 {
-    return is_int(n) ? allreduce(in, out, (int)n, type, op, comm) : LARGE(Allreduce_c, in, out, n, type, op, comm);
+    return is_int(n) ? taut__MPI_Allreduce(in, out, (int)n, type, op, comm)
+                     : LARGE(Allreduce_c, in, out, n, type, op, comm);
 }
 
-static int iallreduce_c(const void *in, void *out, MPI_Count n, MPI_Datatype type, MPI_Op op, MPI_Comm comm,
-                        MPI_Request *request)
+static int taut__MPI_Iallreduce_c(const void *in, void *out, MPI_Count n, MPI_Datatype type, MPI_Op op, MPI_Comm comm,
+                                  MPI_Request *request)
 {
-    return is_int(n) ? iallreduce(in, out, (int)n, type, op, comm, request)
+    return is_int(n) ? taut__MPI_Iallreduce(in, out, (int)n, type, op, comm, request)
                      : LARGE(Iallreduce_c, in, out, n, type, op, comm, request);
 }
 
-static int reduce_scatter_c(const void *in, void *out, const MPI_Count *counts, MPI_Datatype type, MPI_Op op,
-                            MPI_Comm comm)
+static int taut__MPI_Reduce_scatter_c(const void *in, void *out, const MPI_Count *counts, MPI_Datatype type, MPI_Op op,
+                                      MPI_Comm comm)
 {
     int  size = 0, *n = NULL, rc;
     bool ints = counts && PMPI_Comm_size(comm, &size) == MPI_SUCCESS && (n = malloc((size_t)size * sizeof *n));
     for (int r = 0; ints && r < size; r++) ints = is_int(counts[r]), n[r] = (int)counts[r];
-    rc = ints ? reduce_scatter(in, out, n, type, op, comm) : LARGE(Reduce_scatter_c, in, out, counts, type, op, comm);
+    rc = ints ? taut__MPI_Reduce_scatter(in, out, n, type, op, comm)
+              : LARGE(Reduce_scatter_c, in, out, counts, type, op, comm);
     free(n);
     return rc;
 }
 
-static int reduce_scatter_block_c(const void *in, void *out, MPI_Count n, MPI_Datatype type, MPI_Op op, MPI_Comm comm)
+static int taut__MPI_Reduce_scatter_block_c(const void *in, void *out, MPI_Count n, MPI_Datatype type, MPI_Op op,
+                                            MPI_Comm comm)
 {
-    return is_int(n) ? reduce_scatter_block(in, out, (int)n, type, op, comm)
+    return is_int(n) ? taut__MPI_Reduce_scatter_block(in, out, (int)n, type, op, comm)
                      : LARGE(Reduce_scatter_block_c, in, out, n, type, op, comm);
 }
 
-static int allgather_c(const void *in, MPI_Count sends, MPI_Datatype send_type, void *out, MPI_Count n,
-                       MPI_Datatype type, MPI_Comm comm)
+static int taut__MPI_Allgather_c(const void *in, MPI_Count sends, MPI_Datatype send_type, void *out, MPI_Count n,
+                                 MPI_Datatype type, MPI_Comm comm)
 {
     bool ints = is_int(n) && (in == MPI_IN_PLACE || is_int(sends)); /* in place, the latter is anything */
-    return ints ? allgather(in, (int)sends, send_type, out, (int)n, type, comm)
+    return ints ? taut__MPI_Allgather(in, (int)sends, send_type, out, (int)n, type, comm)
                 : LARGE(Allgather_c, in, sends, send_type, out, n, type, comm);
 }
 
-static int bcast_c(void *buf, MPI_Count n, MPI_Datatype type, int root, MPI_Comm comm)
+static int taut__MPI_Bcast_c(void *buf, MPI_Count n, MPI_Datatype type, int root, MPI_Comm comm)
 {
-    return is_int(n) ? bcast(buf, (int)n, type, root, comm) : LARGE(Bcast_c, buf, n, type, root, comm);
+    return is_int(n) ? taut__MPI_Bcast(buf, (int)n, type, root, comm) : LARGE(Bcast_c, buf, n, type, root, comm);
 }
 
-static int allreduce_init_c(const void *in, void *out, MPI_Count n, MPI_Datatype type, MPI_Op op, MPI_Comm comm,
-                            MPI_Info info, MPI_Request *request)
+static int taut__MPI_Allreduce_init_c(const void *in, void *out, MPI_Count n, MPI_Datatype type, MPI_Op op,
+                                      MPI_Comm comm, MPI_Info info, MPI_Request *request)
 {
-    return is_int(n) ? allreduce_init(in, out, (int)n, type, op, comm, info, request)
+    return is_int(n) ? taut__MPI_Allreduce_init(in, out, (int)n, type, op, comm, info, request)
                      : LARGE(Allreduce_init_c, in, out, n, type, op, comm, info, request);
 }
 
@@ -277,7 +269,7 @@ static int level_wanted(int required)
 }
 
 /* The program is told what it asked for. */
-static int init_thread(int *argc, char ***argv, int required, int *provided)
+static int taut__MPI_Init_thread(int *argc, char ***argv, int required, int *provided)
 {
     int got = MPI_THREAD_SINGLE;
     inside++;
@@ -289,10 +281,10 @@ static int init_thread(int *argc, char ***argv, int required, int *provided)
     return rc;
 }
 
-static int init(int *argc, char ***argv)
+static int taut__MPI_Init(int *argc, char ***argv)
 {
     int provided;
-    return init_thread(argc, argv, MPI_THREAD_SINGLE, &provided);
+    return taut__MPI_Init_thread(argc, argv, MPI_THREAD_SINGLE, &provided);
 }
 
 static void write_report(const taut__job_report *r, const char *path)
@@ -337,7 +329,7 @@ static void report(bool aborted)
     if (path && *path) write_report(&r, path);
 }
 
-static int finalize(void)
+static int taut__MPI_Finalize(void)
 {
     inside++;
     if (taut__preload.ready) {
@@ -355,7 +347,7 @@ static int finalize(void)
     return rc;
 }
 
-static int abort_job(MPI_Comm comm, int code)
+static int taut__MPI_Abort(MPI_Comm comm, int code)
 {
     if (taut__preload.ready && !inside) report(true);
     return taut__real_mpi.Abort(comm, code);
@@ -378,31 +370,9 @@ TAUT_API int taut_preload_backend(const taut__function real[TAUT_CALLS], taut__f
 int          taut_preload_backend(const taut__function real[TAUT_CALLS], taut__function wrap[TAUT_CALLS])
 {
     static const taut__function mine[TAUT_CALLS] = {
-        [TAUT_CALL_Init] = (taut__function)init,
-        [TAUT_CALL_Init_thread] = (taut__function)init_thread,
-        [TAUT_CALL_Finalize] = (taut__function)finalize,
-        [TAUT_CALL_Abort] = (taut__function)abort_job,
-        [TAUT_CALL_Allreduce] = (taut__function)allreduce,
-        [TAUT_CALL_Iallreduce] = (taut__function)iallreduce,
-        [TAUT_CALL_Reduce_scatter] = (taut__function)reduce_scatter,
-        [TAUT_CALL_Reduce_scatter_block] = (taut__function)reduce_scatter_block,
-        [TAUT_CALL_Allgather] = (taut__function)allgather,
-        [TAUT_CALL_Bcast] = (taut__function)bcast,
-        [TAUT_CALL_Wait] = (taut__function)taut__wait,
-        [TAUT_CALL_Waitall] = (taut__function)taut__waitall,
-        [TAUT_CALL_Waitany] = (taut__function)taut__waitany,
-        [TAUT_CALL_Waitsome] = (taut__function)taut__waitsome,
-        [TAUT_CALL_Start] = (taut__function)taut__start,
-        [TAUT_CALL_Startall] = (taut__function)taut__startall,
-        [TAUT_CALL_Request_free] = (taut__function)taut__request_free,
-        [TAUT_CALL_Allreduce_init] = (taut__function)allreduce_init,
-        [TAUT_CALL_Allreduce_c] = (taut__function)allreduce_c,
-        [TAUT_CALL_Iallreduce_c] = (taut__function)iallreduce_c,
-        [TAUT_CALL_Reduce_scatter_c] = (taut__function)reduce_scatter_c,
-        [TAUT_CALL_Reduce_scatter_block_c] = (taut__function)reduce_scatter_block_c,
-        [TAUT_CALL_Allgather_c] = (taut__function)allgather_c,
-        [TAUT_CALL_Bcast_c] = (taut__function)bcast_c,
-        [TAUT_CALL_Allreduce_init_c] = (taut__function)allreduce_init_c,
+#define TAUT_ITEM(name, args) (taut__function) taut__MPI_##name,
+        TAUT_INTERCEPTED(TAUT_ITEM)
+#undef TAUT_ITEM
     };
     memcpy(&taut__real_mpi, real, sizeof taut__real_mpi);
     for (int i = 0; i < TAUT_CALLS; i++) {

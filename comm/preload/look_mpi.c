@@ -52,23 +52,15 @@ float *taut__own_sample(const taut__channel *c, const taut__entry *e, const taut
     return x;
 }
 
-static taut__site *scattered_like(const taut__channel *c, const taut__entry *e)
-{
-    for (size_t i = 0; i < c->sites; i++)
-        if (c->site[i]->kind == TAUT_KIND_REDUCE_SCATTER && c->site[i]->count == e->elements &&
-            c->site[i]->scatters > 0)
-            return c->site[i];
-    return NULL;
-}
-
 /* Which of several sums of one size an allgather belongs to, nobody says: one that fits will do. */
 static const taut__site *origin_of(const taut__channel *c, const taut__entry *e, const float *own, size_t m)
 {
-    const taut__site *any = scattered_like(c, e);
+    const taut__site *any = NULL;
     for (size_t i = 0; i < c->sites; i++) {
         const taut__site *s = c->site[i];
         if (s->kind != TAUT_KIND_REDUCE_SCATTER || s->count != e->elements || s->scatters == 0) continue;
         if (taut__is_multiple(own, s->scattered, m)) return s;
+        if (!any) any = s;
     }
     return any;
 }
@@ -83,10 +75,12 @@ bool taut__gathers_scattered(taut__channel *c, const taut__entry *e)
     return s && taut__is_multiple(own, s->scattered, m);
 }
 
-void taut__note_scattered(taut__channel *c, const taut__entry *e, taut__site *s)
+void taut__note_output(taut__channel *c, const taut__entry *e, taut__site *s)
 {
     view v = view_of(c, e);
-    if (!s || e->dtype != TAUT_F32 || v.n == 0) return;
+    bool scattered = e->kind == TAUT_KIND_REDUCE_SCATTER;
+    s->out = e->out, s->out_bytes = scattered ? 0 : taut__site_bytes(s);
+    if (!scattered || e->dtype != TAUT_F32 || v.n == 0) return;
     sample(e, v.sum, v.n, s->scattered, taut__min(TAUT_SCATTERED, v.n));
     s->scatters++;
 }
@@ -134,9 +128,7 @@ void taut__look_at(taut__channel *c, const taut__entry *e, taut__site *s, float 
     if (own) compare(c, e, s, own);
     taut__note_norm(c, e, s);
     free(own);
-    if (e->kind == TAUT_KIND_REDUCE_SCATTER) taut__note_scattered(c, e, s);
-    s->out = e->out;
-    s->out_bytes = e->kind == TAUT_KIND_REDUCE_SCATTER ? 0 : taut__site_bytes(s);
+    taut__note_output(c, e, s);
     s->calls++;
     if (s->calls > 1) s->plain_s += took, s->plain_timed++; /* the first one warms up */
 }

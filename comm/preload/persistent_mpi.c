@@ -120,7 +120,7 @@ static persistent *find(MPI_Request r)
     return p;
 }
 
-int taut__start(MPI_Request *r)
+int taut__MPI_Start(MPI_Request *r)
 {
     persistent *p = r ? find(*r) : NULL;
     int         rc = taut__real_mpi.Start(r);
@@ -133,29 +133,25 @@ int taut__start(MPI_Request *r)
     return MPI_SUCCESS;
 }
 
-int taut__startall(int n, MPI_Request *r)
+int taut__MPI_Startall(int n, MPI_Request *r)
 {
     int rc = MPI_SUCCESS;
     if (count == 0) return taut__real_mpi.Startall(n, r);
-    for (int i = 0; i < n && rc == MPI_SUCCESS; i++) rc = taut__start(&r[i]);
+    for (int i = 0; i < n && rc == MPI_SUCCESS; i++) rc = taut__MPI_Start(&r[i]);
     return rc;
 }
 
 /* What was started is finished first. */
 static void discard(persistent *p)
 {
-    pthread_mutex_lock(&p->lock);
-    p->stop = true;
-    pthread_cond_signal(&p->changed);
-    pthread_mutex_unlock(&p->lock);
-    pthread_join(p->thread, NULL);
+    taut__thread_stop(p->thread, true, &p->lock, &p->changed, &p->stop);
     if (p->entry.plain != MPI_REQUEST_NULL) PMPI_Request_free(&p->entry.plain);
     taut__channel_release(p->channel);
     pthread_mutex_destroy(&p->lock), pthread_cond_destroy(&p->changed);
     free(p);
 }
 
-int taut__request_free(MPI_Request *r)
+int taut__MPI_Request_free(MPI_Request *r)
 {
     persistent *p = r ? find(*r) : NULL;
     if (!p) return taut__real_mpi.Request_free(r);

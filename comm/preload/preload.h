@@ -14,10 +14,12 @@
 
 /* name, number of arguments. */
 /* clang-format off */
-#define TAUT_INTERCEPTED(X)                                                                                                      \
+#define TAUT_INTERCEPTED(X) TAUT_INTERCEPTED_OLD(X) TAUT_INTERCEPTED_NEW(X) TAUT_INTERCEPTED_LARGE(X)
+/* Those that every MPI has. */
+#define TAUT_INTERCEPTED_OLD(X)                                                                                                  \
     X(Init, 2) X(Init_thread, 4) X(Finalize, 0) X(Abort, 2) X(Allreduce, 6) X(Iallreduce, 7) X(Reduce_scatter, 6)                 \
     X(Reduce_scatter_block, 6) X(Allgather, 7) X(Bcast, 5) X(Wait, 2) X(Waitall, 3) X(Waitany, 4) X(Waitsome, 5) X(Start, 1)      \
-    X(Startall, 2) X(Request_free, 1) TAUT_INTERCEPTED_NEW(X) TAUT_INTERCEPTED_LARGE(X)
+    X(Startall, 2) X(Request_free, 1)
 /* Of MPI 4; before it, some have them under MPIX_. NULL in the table where the MPI has neither. */
 #define TAUT_INTERCEPTED_NEW(X) X(Allreduce_init, 8)
 /* The same calls with counts of MPI_Count, of MPI 4, as mpi4py 4 and mpi_f08 make them; where the MPI has

@@ -243,6 +243,20 @@ static void put_number(FILE *f, const char *name, double v)
     fprintf(f, ", \"%s\": %s", name, text);
 }
 
+/* Under each budget of a dry run. s: of this site; NULL: of all. */
+static void put_trials(FILE *f, const taut__job_report *r, const taut__site *s)
+{
+    fprintf(f, ", \"%s\": [", s ? "trials" : "dry_run");
+    for (int b = 0; b < TAUT_COURSES && r->budget[b]; b++) {
+        fprintf(f, "%s{", b ? ", " : "");
+        put_text(f, "budget", r->budget[b]);
+        put_number(f, s ? "ms" : "saved_s", s ? trial_mean(s, b) * 1e3 : dry_saving(r, b));
+        if (s) put_number(f, "rel_err2", s->trials.error[b]);
+        fputc('}', f);
+    }
+    fputc(']', f);
+}
+
 static void put_site(FILE *f, const taut__site *s, const taut__job_report *r)
 {
     char text[256];
@@ -261,27 +275,8 @@ static void put_site(FILE *f, const taut__site *s, const taut__job_report *r)
     put_number(f, "coded_ms", coded_mean(s) * 1e3);
     put_number(f, "saved_s", saved_s(s));
     if (constant(s)) put_number(f, "would_ms", s->would_ms);
-    fprintf(f, ", \"trials\": [");
-    for (int b = 0; b < TAUT_COURSES && r->budget[b]; b++) {
-        fprintf(f, "%s{", b ? ", " : "");
-        put_text(f, "budget", r->budget[b]);
-        put_number(f, "ms", trial_mean(s, b) * 1e3);
-        put_number(f, "rel_err2", s->trials.error[b]);
-        fputc('}', f);
-    }
-    fprintf(f, "]}");
-}
-
-static void put_dry_run(FILE *f, const taut__job_report *r)
-{
-    fprintf(f, ", \"dry_run\": [");
-    for (int b = 0; b < TAUT_COURSES && r->budget[b]; b++) {
-        fprintf(f, "%s{", b ? ", " : "");
-        put_text(f, "budget", r->budget[b]);
-        put_number(f, "saved_s", dry_saving(r, b));
-        fputc('}', f);
-    }
-    fputc(']', f);
+    put_trials(f, r, s);
+    fputc('}', f);
 }
 
 taut_status taut__report_write(const taut__job_report *r, const char *path)
@@ -299,7 +294,7 @@ taut_status taut__report_write(const taut__job_report *r, const char *path)
     put_number(f, "wall_s", r->wall_s);
     put_number(f, "allreduce_s", r->in_calls_s);
     put_number(f, "saved_s", saved);
-    put_dry_run(f, r);
+    put_trials(f, r, NULL);
     if (constants_took(r, &plain, &would))
         put_number(f, "constants_s", plain), put_number(f, "constants_would_s", would);
     fprintf(f, ", \"sites\": [");

@@ -3,29 +3,16 @@
 #ifndef TAUT_PRELOAD_REAL_H
 #define TAUT_PRELOAD_REAL_H
 
+#include "preload.h"
 #include <mpi.h>
 #ifdef OPEN_MPI
 #include <mpi-ext.h> /* half types, where this Open MPI was built with them */
 #endif
 
 typedef struct taut__real { /* in the order of TAUT_INTERCEPTED */
-    int (*Init)(int *, char ***);
-    int (*Init_thread)(int *, char ***, int, int *);
-    int (*Finalize)(void);
-    int (*Abort)(MPI_Comm, int);
-    int (*Allreduce)(const void *, void *, int, MPI_Datatype, MPI_Op, MPI_Comm);
-    int (*Iallreduce)(const void *, void *, int, MPI_Datatype, MPI_Op, MPI_Comm, MPI_Request *);
-    int (*Reduce_scatter)(const void *, void *, const int *, MPI_Datatype, MPI_Op, MPI_Comm);
-    int (*Reduce_scatter_block)(const void *, void *, int, MPI_Datatype, MPI_Op, MPI_Comm);
-    int (*Allgather)(const void *, int, MPI_Datatype, void *, int, MPI_Datatype, MPI_Comm);
-    int (*Bcast)(void *, int, MPI_Datatype, int, MPI_Comm);
-    int (*Wait)(MPI_Request *, MPI_Status *);
-    int (*Waitall)(int, MPI_Request *, MPI_Status *);
-    int (*Waitany)(int, MPI_Request *, int *, MPI_Status *);
-    int (*Waitsome)(int, MPI_Request *, int *, int *, MPI_Status *);
-    int (*Start)(MPI_Request *);
-    int (*Startall)(int, MPI_Request *);
-    int (*Request_free)(MPI_Request *);
+#define TAUT_ITEM(name, args) __typeof__(&MPI_##name) name;
+    TAUT_INTERCEPTED_OLD(TAUT_ITEM)
+#undef TAUT_ITEM
     int (*Allreduce_init)(const void *, void *, int, MPI_Datatype, MPI_Op, MPI_Comm, MPI_Info, MPI_Request *);
     int (*Allreduce_c)(const void *, void *, MPI_Count, MPI_Datatype, MPI_Op, MPI_Comm);
     int (*Iallreduce_c)(const void *, void *, MPI_Count, MPI_Datatype, MPI_Op, MPI_Comm, MPI_Request *);

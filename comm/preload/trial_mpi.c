@@ -1,6 +1,5 @@
 /* trial_mpi.c : dry runs. Compressed calls beside the plain ones, on copies, under each budget in turn. */
 #include "channel.h"
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 

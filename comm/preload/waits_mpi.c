@@ -1,7 +1,6 @@
 /* waits_mpi.c : how long the program waits for requests that it got from here. What a non-blocking call costs it is that, not what
  * passes between call and completion. While no such request is under way a wait costs one look at a counter more. */
 #include "channel.h"
-#include <stdlib.h>
 
 typedef struct expected {
     MPI_Request    request;
@@ -31,10 +30,7 @@ void taut__waits_expect(taut__channel *c, uint64_t event, MPI_Request request)
     if (c->under_way++ == 0) c->busy_since = taut__now();
     pthread_mutex_unlock(&c->lock);
     pthread_mutex_lock(&lock);
-    if (count == room) {
-        expected *more = realloc(list, (2 * room + 16) * sizeof *list);
-        if (more) list = more, room = 2 * room + 16;
-    }
+    if (count == room && taut__grow(&list, count, 2 * room + 16, sizeof *list)) room = 2 * room + 16;
     if (count < room) list[count++] = (expected){request, c, event}; /* else its wait is not timed */
     pthread_mutex_unlock(&lock);
 }
@@ -88,13 +84,13 @@ static void note(const expected *x, double begin)
     note(&x, begin);                                                                                                   \
     return rc
 
-int taut__wait(MPI_Request *r, MPI_Status *s) { TIMED(1, r, taut__real_mpi.Wait(r, s)); }
-int taut__waitall(int n, MPI_Request *r, MPI_Status *s) { TIMED(n, r, taut__real_mpi.Waitall(n, r, s)); }
-int taut__waitany(int n, MPI_Request *r, int *index, MPI_Status *s)
+int taut__MPI_Wait(MPI_Request *r, MPI_Status *s) { TIMED(1, r, taut__real_mpi.Wait(r, s)); }
+int taut__MPI_Waitall(int n, MPI_Request *r, MPI_Status *s) { TIMED(n, r, taut__real_mpi.Waitall(n, r, s)); }
+int taut__MPI_Waitany(int n, MPI_Request *r, int *index, MPI_Status *s)
 {
     TIMED(n, r, taut__real_mpi.Waitany(n, r, index, s));
 }
-int taut__waitsome(int n, MPI_Request *r, int *done, int *index, MPI_Status *s)
+int taut__MPI_Waitsome(int n, MPI_Request *r, int *done, int *index, MPI_Status *s)
 {
     TIMED(n, r, taut__real_mpi.Waitsome(n, r, done, index, s));
 }

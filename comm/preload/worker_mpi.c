@@ -55,6 +55,14 @@ int taut__channel_queue(taut__channel *c, const taut__entry *e, MPI_Request *req
     return rc;
 }
 
+static void count_queued(taut__channel *c, int by)
+{
+    pthread_mutex_lock(&c->lock);
+    c->queued += by;
+    pthread_cond_broadcast(&c->changed);
+    pthread_mutex_unlock(&c->lock);
+}
+
 static void retire(taut__channel *c, taut__entry *e)
 {
     if (e->data) {
@@ -62,10 +70,7 @@ static void retire(taut__channel *c, taut__entry *e)
         PMPI_Grequest_complete(e->request);
     }
     free(e);
-    pthread_mutex_lock(&c->lock);
-    c->queued--;
-    pthread_cond_broadcast(&c->changed);
-    pthread_mutex_unlock(&c->lock);
+    count_queued(c, -1);
 }
 
 /* ---- calls under way, oldest first ---- */
@@ -84,9 +89,7 @@ static void land(taut__channel *c, taut__flight *f, taut_status status)
 {
     double took = taut__now() - f->e->begin_s;
     if (f->layer) {
-        f->site->coded_s += took, f->site->calls++, f->site->coded_calls++;
-        if (taut__soon_reconsidered(c->cycles)) taut__note_norm(c, f->e, f->site);
-        taut__note_codec(f->site, f->layer, f->sent, f->dense);
+        taut__note_coded(c, f->e, f->site, f->layer, f->sent, f->dense, took);
         taut__fail_as_mpi(c, f->site, status);
     } else {
         taut__look_at(c, f->e, status == TAUT_OK ? f->site : NULL, f->own, took);
@@ -160,12 +163,8 @@ void taut__flight_plain(taut__channel *c, taut__entry *e, taut__site *s)
 
 static void wait_for_entry(taut__channel *c) /* or until it is time to look for others' questions; under the lock */
 {
-    enum { LOOK_NS = 100000000, SECOND_NS = 1000000000 };
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += LOOK_NS;
-    if (until.tv_nsec >= SECOND_NS) until.tv_sec++, until.tv_nsec -= SECOND_NS;
-    if (pthread_cond_timedwait(&c->changed, &c->lock, &until) == 0) return;
+    enum { LOOK_NS = 100000000 };
+    if (taut__wait_ns(&c->changed, &c->lock, LOOK_NS)) return;
     pthread_mutex_unlock(&c->lock);
     taut__strays_look(c);
     pthread_mutex_lock(&c->lock);
@@ -180,14 +179,6 @@ static taut__entry *next_entry(taut__channel *c) /* waits only while nothing is 
     if (e && !c->head) c->tail = &c->head;
     pthread_mutex_unlock(&c->lock);
     return e;
-}
-
-static void count_queued(taut__channel *c, int by)
-{
-    pthread_mutex_lock(&c->lock);
-    c->queued += by;
-    pthread_cond_broadcast(&c->changed);
-    pthread_mutex_unlock(&c->lock);
 }
 
 /* The last call of a cycle is over, and the program told so, before ranks have voted on what comes next; until then a call of the
@@ -225,10 +216,6 @@ int taut__worker_start(taut__channel *c)
 void taut__worker_stop(taut__channel *c)
 {
     if (!c->threaded) return;
-    pthread_mutex_lock(&c->lock);
-    c->stop = true;
-    pthread_cond_broadcast(&c->changed);
-    pthread_mutex_unlock(&c->lock);
-    pthread_join(c->worker, NULL);
+    taut__thread_stop(c->worker, true, &c->lock, &c->changed, &c->stop);
     c->threaded = false;
 }

@@ -1,5 +1,4 @@
-/* agree_there.c : see agree_there.h. */
-#include "agree_there.h"
+/* agree_there.c : see agreement.h. */
 #include "agreement.h"
 #include "exchange.h"
 #include "input.h"
@@ -19,15 +18,14 @@ typedef struct settled {
     double           earlier[TAUT_STATS_MAX];            /* not told */
 } settled;
 
-struct taut__agree_there {
+typedef struct taut__agree_there {
     settled *there, *here; /* here: on the host, as it was told */
-};
+} taut__agree_there;
 
-static const taut_codec *codec_of(const taut__reduction *red) { return taut__spec_codec(red->call.spec); }
-static bool              shared(const taut__reduction *red) { return codec_of(red)->caps & TAUT_CAP_GLOBAL_STATS; }
-static size_t            numbers(const taut__reduction *red) { return codec_of(red)->n_stats + 1; }
-static size_t            row(const taut__reduction *red) { return numbers(red) + 1; }
-static taut_place        place_of(const taut__reduction *red) { return red->lane->place; }
+static bool       shared(const taut__reduction *red) { return taut__codec_of(red)->caps & TAUT_CAP_GLOBAL_STATS; }
+static size_t     numbers(const taut__reduction *red) { return taut__codec_of(red)->n_stats + 1; }
+static size_t     row(const taut__reduction *red) { return numbers(red) + 1; }
+static taut_place place_of(const taut__reduction *red) { return red->lane->place; }
 
 static bool may(const taut__reduction *red)
 {
@@ -86,7 +84,7 @@ size_t taut__agree_there_stages(const taut__reduction *red)
 
 static taut_status enqueue(taut__reduction *red, taut__op op, const taut_piece *p, size_t n)
 {
-    return taut__enqueue(op, codec_of(red), p, n, place_of(red));
+    return taut__enqueue(op, taut__codec_of(red), p, n, place_of(red));
 }
 
 /* Slice by slice, in the order in which the host adds them. */
@@ -191,7 +189,7 @@ static taut_status decide(taut__reduction *red, void *memory)
     settled             *s = (*taut__agree_data(red))->there;
     const taut__vectors *v = red->lane->vectors;
     double              *from = gathered(red, memory);
-    uint32_t             ranks = (uint32_t)red->g->size, brief = codec_of(red)->n_brief;
+    uint32_t             ranks = (uint32_t)red->g->size, brief = taut__codec_of(red)->n_brief;
     TAUT_TRY(v->digest(place_of(red), from, row(red), numbers(red), 0, ranks, &s->damaged));
     TAUT_TRY(v->combine(place_of(red), s->few, from, row(red), brief + 1, ranks, (uint32_t *)(void *)&s->anew.bytes));
     if (brief > 0) TAUT_TRY(adapted(red));

@@ -35,9 +35,8 @@ typedef struct memory {
     taut_calibration calibration;
 } memory;
 
-static const taut_codec *codec_of(const taut__reduction *red) { return taut__spec_codec(red->call.spec); }
-static bool              shared(const taut__reduction *red) { return codec_of(red)->caps & TAUT_CAP_GLOBAL_STATS; }
-static bool              adapts(const taut__reduction *red) { return shared(red) && codec_of(red)->n_brief > 0; }
+static bool shared(const taut__reduction *red) { return taut__codec_of(red)->caps & TAUT_CAP_GLOBAL_STATS; }
+static bool adapts(const taut__reduction *red) { return shared(red) && taut__codec_of(red)->n_brief > 0; }
 
 bool taut__agree_wanted(const taut_spec *spec) { return spec->stages == 1 && spec->stage[0].codec->n_stats > 0; }
 
@@ -71,7 +70,7 @@ static taut_status collect(taut__reduction *red, const taut_call *c, const float
     p.stats = a->there->stats;
     TAUT_TRY(red->lane->space->put(red->lane->place, p.stats, a->stats, sizeof a->stats));
     TAUT_TRY(taut__placed_do(red, TAUT_OP_COLLECT_STATS, &p, NULL));
-    return taut__lane_fetch(red->lane, a->stats, p.stats, sizeof a->stats);
+    return taut__lane_copy(red->lane, a->stats, p.stats, sizeof a->stats);
 }
 
 /* Of statistics alone: the tensor, which may lie elsewhere, is not looked at. */
@@ -94,7 +93,7 @@ static taut_status publish(taut__reduction *red)
 }
 
 /* The codec takes a second look at this rank's x. */
-static taut_status calibrate_alone(taut__reduction *red, float *scratch)
+static taut_status calibrate_alone(taut__reduction *red)
 {
     taut__agree *a = red->agree;
     bool         home = taut__at_home(red);
@@ -103,7 +102,6 @@ static taut_status calibrate_alone(taut__reduction *red, float *scratch)
                       .stats = home ? a->stats : a->there->stats,
                       .ranks = red->g->size,
                       .calibration = home ? &red->calibration : &a->there->calibration};
-    (void)scratch;
     TAUT_TRY(taut__placed_do(red, TAUT_OP_CALIBRATE, &p, NULL));
     red->call.calibration = p.calibration;
     return TAUT_OK;
@@ -151,15 +149,15 @@ static taut_status exchange_all(taut__reduction *red)
 {
     taut__agree *a = red->agree;
     taut_call    c = by_host(red);
-    if (a->asked) TAUT_TRY(taut__op_rebase(codec_of(red), &c, a->few, a->stats));
-    exchange(red, a->stats, a->in, codec_of(red)->n_stats);
+    if (a->asked) TAUT_TRY(taut__op_rebase(taut__codec_of(red), &c, a->few, a->stats));
+    exchange(red, a->stats, a->in, taut__codec_of(red)->n_stats);
     return TAUT_OK;
 }
 
 static taut_status calibrate(taut__reduction *red, const double *stats)
 {
     taut_call c = by_host(red);
-    TAUT_TRY(taut__op_calibrate(codec_of(red), &c, stats, red->g->size, NULL, &red->calibration));
+    TAUT_TRY(taut__op_calibrate(taut__codec_of(red), &c, stats, red->g->size, NULL, &red->calibration));
     red->agree->calibrated = red->calibration;
     red->agree->stands = false;
     red->agree->under = *taut__stage(&red->call);
@@ -180,11 +178,11 @@ static taut_status calibrate_again(taut__reduction *red)
     return TAUT_OK;
 }
 
-bool taut__agree_knows_norms(const taut__reduction *red) { return red->agree && codec_of(red)->norms; }
+bool taut__agree_knows_norms(const taut__reduction *red) { return red->agree && taut__codec_of(red)->norms; }
 
 static void keep_norms(taut__reduction *red)
 {
-    const double *at = red->agree->stats + codec_of(red)->norms;
+    const double *at = red->agree->stats + taut__codec_of(red)->norms;
     if (taut__agree_knows_norms(red)) red->record.own = (taut_norm2){.plain = at[1], .weighted = at[0]};
 }
 
@@ -201,7 +199,7 @@ taut__agreed_before taut__agree_before(taut__reduction *red)
 void taut__agree_settle(taut__reduction *red, const taut__agreed_now *now)
 {
     taut__agree *a = red->agree;
-    size_t       n = codec_of(red)->n_stats;
+    size_t       n = taut__codec_of(red)->n_stats;
     memcpy(a->stats, now->own, n * sizeof *a->stats);
     keep_norms(red);
     red->calibration = *now->calibration;
@@ -231,7 +229,7 @@ static taut_status calibrate_few(taut__reduction *red)
     taut__agree *a = red->agree;
     taut_call    c = by_host(red);
     TAUT_TRY(calibrate_again(red));
-    TAUT_TRY(taut__op_adapt(codec_of(red), &c, a->earlier, a->few, red->g->size, &red->calibration));
+    TAUT_TRY(taut__op_adapt(taut__codec_of(red), &c, a->earlier, a->few, red->g->size, &red->calibration));
     a->age = red->calibration.raw ? 0 : a->age + 1;
     return publish(red);
 }
@@ -244,7 +242,7 @@ void taut__agree_save(const taut__reduction *red, taut__writer *w)
 {
     const taut__agree *a = red->agree;
     if (a->age == 0) return;
-    uint32_t n = codec_of(red)->n_stats;
+    uint32_t n = taut__codec_of(red)->n_stats;
     taut__write32(w, a->age | (a->turned ? TURNED : 0));
     taut__write32(w, n);
     taut__write64(w, a->scale_n);
@@ -272,17 +270,18 @@ void taut__agree_load(taut__reduction *red, const void *src, size_t len)
     memset(a, 0, sizeof *a);
     a->there = there, a->data = data;
     uint32_t first = len ? taut__read32(&r) : 0, age = first & ~TURNED;
-    if (age == 0 || taut__read32(&r) != codec_of(red)->n_stats) return; /* of another codec: they are exchanged anew */
+    if (age == 0 || taut__read32(&r) != taut__codec_of(red)->n_stats)
+        return; /* of another codec: they are exchanged anew */
     a->age = age;
     a->turned = first & TURNED;
     a->scale_n = (size_t)taut__read64(&r);
-    for (uint32_t i = 0; i < codec_of(red)->n_stats; i++) a->earlier[i] = taut__read_f64(&r);
+    for (uint32_t i = 0; i < taut__codec_of(red)->n_stats; i++) a->earlier[i] = taut__read_f64(&r);
 }
 
 taut_status taut__agree_ask(taut__reduction *red, bool *calibrated)
 {
     taut__agree *a = red->agree;
-    size_t       n = codec_of(red)->n_brief;
+    size_t       n = taut__codec_of(red)->n_brief;
     if (!a->asked) keep_norms(red);
     *calibrated = !shared(red);
     if (*calibrated) return taut__aside_begin(red, calibrate_alone);
@@ -298,7 +297,7 @@ taut_status taut__agree_ask(taut__reduction *red, bool *calibrated)
 /* Decided alike by all ranks: of the sums. */
 static bool reshaped(const taut__reduction *red)
 {
-    const taut_codec *codec = codec_of(red);
+    const taut_codec *codec = taut__codec_of(red);
     return codec->reshaped && codec->reshaped(taut__stage(&red->call), red->agree->earlier, red->agree->few);
 }
 
@@ -311,11 +310,11 @@ taut_status taut__agree_advance(taut__reduction *red, bool *moved, taut__agreed 
     if (!done) return TAUT_OK;
     *moved = true;
     red->record.bytes_sent += red->exchange.sent;
-    if (a->asking && a->all && a->few[codec_of(red)->n_brief] > 0) {
+    if (a->asking && a->all && a->few[taut__codec_of(red)->n_brief] > 0) {
         a->asking = false;
         return exchange_all(red);
     }
-    if (a->asking && (a->few[codec_of(red)->n_brief] > 0 || reshaped(red))) {
+    if (a->asking && (a->few[taut__codec_of(red)->n_brief] > 0 || reshaped(red))) {
         a->all = true;
         memset(a->stats, 0, sizeof a->stats);
         *outcome = TAUT_AGREE_AGAIN;

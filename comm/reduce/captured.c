@@ -1,6 +1,4 @@
-/* captured.c : see captured.h. */
-#include "captured.h"
-#include "agree_there.h"
+/* captured.c : see exchange.h. */
 #include "exchange.h"
 #include "input.h"
 #include <string.h>

@@ -21,9 +21,9 @@ static taut_status norm(const taut__reduction *red, const float *x, taut__range 
 taut_status taut__enqueue_x(taut__reduction *red, const float **x, float **err)
 {
     taut__exchange *e = taut__exchange_of(red);
-    taut__range     all = {0, red->call.n};
+    taut__range     all = taut__whole(red);
     *x = taut__form(red, 0, red->call.n);
-    *err = taut__in_place(red) ? e->err : red->operand->feedback->r;
+    *err = taut__err_of(red);
     red->formed = true;
     if (!taut__agree_knows_norms(red)) TAUT_TRY(norm(red, *x, all, &e->ledger->own, &e->ledger->own_flags));
     taut__tell_sample(red, all, *x);
@@ -131,14 +131,13 @@ taut_status taut__enqueue_encode_others(const taut__reduction *red, const float 
     return flush(&b);
 }
 
-taut_status taut__enqueue_decode_all(const taut__reduction *red, uint8_t *slots, int half, taut__admitted *seen,
-                                     float *dst)
+/* All ranks' parts from their slots to dst, which is where the first one goes. In as few launches as one. */
+static taut_status decode_all(const taut__reduction *red, uint8_t *slots, int half, float *dst)
 {
-    const size_t each = taut__exchange_of(red)->cells;
-    batch        b;
+    batch b;
     b.red = red, b.op = TAUT_OP_DECODE, b.n = 0;
     for (int q = 0; q < red->g->size; q++) {
-        cells c = {.red = red, .half = half, .seen = seen + (size_t)q * each};
+        cells c = {.red = red, .half = half, .seen = taut__seen_of(red, half, q)};
         c.r = taut__part(&red->part, q), c.slot = taut__slot_of(red, slots, half, q), c.dst = dst + c.r.first;
         TAUT_TRY(add_cells(&b, &c, decode_cell));
     }
@@ -147,7 +146,7 @@ taut_status taut__enqueue_decode_all(const taut__reduction *red, uint8_t *slots,
 
 taut_status taut__enqueue_pieces(const taut__reduction *red, taut__op op, const taut_piece *pieces, size_t n)
 {
-    return n ? taut__enqueue(op, taut__wire_codec(red), pieces, n, place_of(red)) : TAUT_OK;
+    return n ? taut__enqueue(op, taut__codec_of(red), pieces, n, place_of(red)) : TAUT_OK;
 }
 
 static taut_status clear(taut__reduction *red, taut__range r)
@@ -169,8 +168,8 @@ static taut_status own_codes(taut__reduction *red, taut__range r, const float *x
 taut_status taut__enqueue_own(taut__reduction *red, taut__range r, const float *x, float *err, uint8_t *slot, void *acc)
 {
     if (r.n == 0) return TAUT_OK;
-    if (taut__codes_add(red)) return own_codes(red, r, x, err, acc);
-    if (taut__sparse_sums(red)) {
+    if (taut__adds_codes(red)) return own_codes(red, r, x, err, acc);
+    if (taut__sums_exact(red)) {
         taut_piece p = taut__piece_encode(red, r, 0, x, err, slot, TAUT_HALF_SUMS);
         TAUT_TRY(taut__enqueue_pieces(red, TAUT_OP_ENCODE, &p, 1));
         p.dst = acc;
@@ -180,12 +179,11 @@ taut_status taut__enqueue_own(taut__reduction *red, taut__range r, const float *
     return clear(red, r);
 }
 
-taut_status taut__enqueue_left(taut__reduction *red, taut__range r, const float *err, int i)
+taut_status taut__enqueue_left(taut__reduction *red, taut__range r, const float *err, taut_norm2 *norms)
 {
-    taut__exchange *e = taut__exchange_of(red);
     if (r.n == 0 || (red->call.spec->stages == 1 && taut__spec_caps(red->call.spec) & TAUT_CAP_LOSSLESS))
         return TAUT_OK;
-    TAUT_TRY(norm(red, err + r.first, r, &e->ledger->error[i], NULL));
+    TAUT_TRY(norm(red, err + r.first, r, norms, NULL));
     taut__tell_lost(red, r, err + r.first, 1);
     return red->operand->feedback_on ? taut__feedback_output(red->operand->feedback, r.first, r.n) : TAUT_OK;
 }
@@ -206,7 +204,7 @@ taut_status taut__enqueue_add(taut__reduction *red, taut__range r, uint8_t *slot
 {
     cells c = {.red = red, .r = r, .slot = slot, .half = half, .seen = seen, .dst = acc};
     if (r.n == 0) return TAUT_OK;
-    if (taut__codes_add(red)) return all_cells(&c, TAUT_OP_UNPACK_ADD, add_cell);
+    if (taut__adds_codes(red)) return all_cells(&c, TAUT_OP_UNPACK_ADD, add_cell);
     return all_cells(&c, first ? TAUT_OP_DECODE : TAUT_OP_DECODE_ADD, decode_cell);
 }
 
@@ -251,10 +249,10 @@ static taut_piece sum_cell(const cells *c, size_t k)
 taut_status taut__enqueue_sum(taut__reduction *red, taut__range r, void *acc, uint64_t round, float scale,
                               uint8_t *slot, taut_norm2 *lost)
 {
-    bool  exact = taut__sparse_sums(red), lossless = exact || taut__spec_caps(red->call.spec) & TAUT_CAP_LOSSLESS;
+    bool  exact = taut__sums_exact(red), lossless = exact || taut__spec_caps(red->call.spec) & TAUT_CAP_LOSSLESS;
     cells c = {.red = red, .r = r, .x = acc, .err = lossless ? NULL : acc, .slot = slot, .half = (int)round};
     if (r.n == 0) return TAUT_OK;
-    if (taut__codes_add(red)) {
+    if (taut__adds_codes(red)) {
         taut_piece p = taut__piece_encode(red, r, 0, NULL, NULL, slot, TAUT_HALF_SUMS);
         p.codes = acc, p.src = NULL;
         return taut__enqueue_pieces(red, TAUT_OP_PACK, &p, 1);
@@ -293,7 +291,7 @@ static taut_status store_half(taut__reduction *red, const float *from, taut__ran
     return s;
 }
 
-static taut_status results(taut__reduction *red, float factor, taut__range all, taut__range mine)
+taut_status taut__enqueue_results(taut__reduction *red, float factor, taut__range all, taut__range mine)
 {
     taut__ledger *l = taut__exchange_of(red)->ledger;
     float        *x = taut__enqueued_result(red);
@@ -302,14 +300,13 @@ static taut_status results(taut__reduction *red, float factor, taut__range all, 
     return red->operand->dtype == TAUT_F32 ? TAUT_OK : store_half(red, x, all);
 }
 
-taut_status taut__enqueue_results(taut__reduction *red, float factor, taut__range mine)
+taut_status taut__enqueue_sums(taut__reduction *red, taut__range mine)
 {
-    return results(red, factor, (taut__range){0, red->call.n}, mine);
-}
-
-taut_status taut__enqueue_part(taut__reduction *red, float factor, taut__range mine)
-{
-    return results(red, factor, mine, mine);
+    taut__exchange *e = taut__exchange_of(red);
+    const int       sums = TAUT_HALF_SUMS;
+    TAUT_TRY(taut__enqueue_admit(red, e->sums, sums, e->admitted[sums], NULL));
+    TAUT_TRY(decode_all(red, e->sums, sums, taut__enqueued_result(red)));
+    return taut__enqueue_results(red, taut__adds_codes(red) ? red->factor : 1, taut__whole(red), mine);
 }
 
 /* ---- slots ---- */

@@ -11,17 +11,15 @@ static inline taut_outcome *taut__slot_outcome(uint8_t *slot) { return (taut_out
 static inline uint8_t      *taut__slot_payload(uint8_t *slot) { return slot + TAUT_SLOT_HEADER; }
 uint8_t                    *taut__slot_of(const taut__reduction *red, uint8_t *slots, int half, int q);
 
-static inline const taut_codec *taut__wire_codec(const taut__reduction *red)
+static inline taut__range taut__whole(const taut__reduction *red) { return (taut__range){0, red->call.n}; }
+static inline float      *taut__err_of(const taut__reduction *red) /* where encoding leaves what it loses */
 {
-    return taut__spec_codec(red->call.spec);
+    return taut__in_place(red) ? taut__exchange_of(red)->err : red->operand->feedback->r;
 }
-static inline bool taut__codes_add(const taut__reduction *red)
+/* Of rank q's slot, its first cell. */
+static inline taut__admitted *taut__seen_of(const taut__reduction *red, int half, int q)
 {
-    return taut__wire_codec(red)->caps & TAUT_CAP_INTEGER && red->halves != TAUT_GATHER;
-}
-static inline bool taut__sparse_sums(const taut__reduction *red)
-{
-    return taut__wire_codec(red)->caps & TAUT_CAP_SPARSE && red->halves != TAUT_GATHER;
+    return taut__exchange_of(red)->admitted[half] + (size_t)q * taut__exchange_of(red)->cells;
 }
 
 /* ---- x ---- */
@@ -38,14 +36,12 @@ taut__range taut__cell_of(const taut__reduction *red, taut__range r, size_t k); 
 /* Encodes r of x into slot. */
 taut_status taut__enqueue_encode(const taut__reduction *red, taut__range r, const float *x, float *err, uint8_t *slot,
                                  int half);
-/* Each other rank's part of x into its slot; all parts from their slots to dst, which is where the first one goes. In as few launches as one. */
+/* Each other rank's part of x into its slot, in as few launches as one. */
 taut_status taut__enqueue_encode_others(const taut__reduction *red, const float *x, float *err, uint8_t *slots,
                                         int half);
-taut_status taut__enqueue_decode_all(const taut__reduction *red, uint8_t *slots, int half, taut__admitted *seen,
-                                     float *dst);
 taut_status taut__enqueue_pieces(const taut__reduction *red, taut__op op, const taut_piece *pieces, size_t n);
-/* What encoding has left of r, in err: counted in error[i], and so on. */
-taut_status taut__enqueue_left(taut__reduction *red, taut__range r, const float *err, int i);
+/* What encoding has left of r, in err: its norms, and so on. */
+taut_status taut__enqueue_left(taut__reduction *red, taut__range r, const float *err, taut_norm2 *norms);
 
 /* ---- sums ---- */
 /* seen: of the slot's first cell. */
@@ -56,20 +52,18 @@ taut_status taut__enqueue_sum(taut__reduction *red, taut__range r, void *acc, ui
                               uint8_t *slot, taut_norm2 *lost);
 /* Nothing is known of sums yet, nor of the slot (NULL: none) that this rank's goes into: where a stage is made again, it was. */
 taut_status taut__enqueue_anew(taut__reduction *red, uint8_t *slot);
-taut_status taut__enqueue_bad(taut__reduction *red, const float *sum,
-                              taut__range r); /* is something in it not finite? */
-/* Where results are decoded; and what follows once they are there, all of them. mine: the part whose norm this rank measures. */
+taut_status taut__enqueue_bad(taut__reduction *red, const float *sum, taut__range r); /* is anything not finite? */
+/* Where results are decoded; and what follows once those of `all` are there. mine: the part whose norm this rank measures. */
 float      *taut__enqueued_result(const taut__reduction *red);
-taut_status taut__enqueue_results(taut__reduction *red, float factor, taut__range mine);
-taut_status taut__enqueue_part(taut__reduction *red, float factor,
-                               taut__range mine); /* the same where only this part is there */
+taut_status taut__enqueue_results(taut__reduction *red, float factor, taut__range all, taut__range mine);
+taut_status taut__enqueue_sums(taut__reduction *red,
+                               taut__range      mine); /* of parts, that all ranks have: decoded, results */
 
 /* ---- slots ---- */
 taut_status taut__enqueue_clear(const taut__reduction *red, uint8_t *slots, int half); /* headers = 0 */
 taut_status taut__enqueue_admit(taut__reduction *red, uint8_t *slots, int half, taut__admitted *out, taut_outcome *sum);
-taut_status taut__group_exchange(
-    taut__reduction *red); /* slot q of out to rank q, into its slot of in that is this rank's */
-taut_status taut__group_gather(taut__reduction *red); /* this rank's slot of sums to all */
+taut_status taut__group_exchange(taut__reduction *red); /* slot q of out to rank q, into this rank's slot of its in */
+taut_status taut__group_gather(taut__reduction *red);   /* this rank's slot of sums to all */
 taut_status taut__group_pass(taut__reduction *red, int to, const uint8_t *out, int from, uint8_t *in, size_t bytes);
 
 #endif

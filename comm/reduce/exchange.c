@@ -1,5 +1,4 @@
 /* exchange.c : see exchange.h. What all ways share: slots, turns, stages, and the look at what the device tells. */
-#include "agree_there.h"
 #include "enqueued.h"
 #include <math.h>
 #include <sched.h>
@@ -29,13 +28,13 @@ static void measure_slots(taut__reduction *red)
 {
     taut__exchange  *e = taut__exchange_of(red);
     const taut_call *c = &red->call;
-    bool             known = true, exact = taut__codes_add(red) || taut__sparse_sums(red),
+    bool             known = true, exact = taut__adds_codes(red) || taut__sums_exact(red),
          whole = e->way->slots == TAUT_SLOTS_WHOLE;
     bool used[2] = {[TAUT_HALF_PARTS] = e->way->contributions > 0, [TAUT_HALF_SUMS] = e->way->slots != TAUT_SLOTS_NONE};
     e->part_n = whole ? c->n : taut__part(&red->part, 0).n;
     size_t travels = used[TAUT_HALF_SUMS] ? known_bytes(red, whole, &known) : 0;
     /* what looks at its own slice alone: stages of stacks; of allgathers, which agree on nothing, every codec with statistics */
-    bool looks = (c->spec->stages > 1 && !known) || (red->operand->sharded && taut__wire_codec(red)->n_stats > 0);
+    bool looks = (c->spec->stages > 1 && !known) || (red->operand->sharded && taut__codec_of(red)->n_stats > 0);
     bool cut = looks && taut__spec_caps(c->spec) & TAUT_CAP_SLICEABLE;
     e->cells = cut ? taut__ceil_div(e->part_n, red->part.sub) : 1;
     size_t cell =
@@ -64,9 +63,9 @@ static size_t lay_out(taut__reduction *red, void *memory)
     e->out = taut__carve(&c, some, e->stride[TAUT_HALF_PARTS]);
     e->in = taut__carve(&c, some, e->stride[TAUT_HALF_PARTS]);
     e->sums = taut__carve(&c, p, e->stride[TAUT_HALF_SUMS]);
-    size_t acc = e->way->accumulator(red);
+    size_t acc = e->way->accumulator ? e->way->accumulator(red) : e->part_n * sizeof(float);
     e->acc = taut__carve(&c, 1, acc);
-    bool keeps_x = e->way->owns == TAUT_OWN_CODES && taut__codes_add(red);
+    bool keeps_x = e->way->owns == TAUT_OWN_CODES && taut__adds_codes(red);
     e->own = keeps_x                                          ? taut__carve(&c, n, sizeof(float))
              : e->shrinks && e->way->owns == TAUT_OWN_SHRINKS ? taut__carve(&c, 1, acc)
                                                               : NULL;
@@ -115,14 +114,21 @@ taut_status taut__exchange_begin(taut__reduction *red)
 
 /* ---- stages ---- */
 
+/* For slots that travel as far as turn.mine says. */
+static void use_memory(taut__reduction *red, void *memory)
+{
+    taut__exchange *e = taut__exchange_of(red);
+    lay_out(red, memory);
+    for (int i = 0; i < 2; i++) e->to[i] = taut__min(e->turn.mine.size[i], e->stride[i]);
+}
+
 static taut_status take_memory(taut__reduction *red)
 {
     taut__exchange *e = taut__exchange_of(red);
     void           *memory = NULL;
     TAUT_TRY(taut__lane_borrow(red->lane, lay_out(red, NULL), &memory));
     if (!memory) return TAUT_OK;
-    lay_out(red, memory);
-    for (int i = 0; i < 2; i++) e->to[i] = taut__min(e->turn.mine.size[i], e->stride[i]);
+    use_memory(red, memory);
     e->sent_s = taut__now();
     return red->lane->space->fill(red->lane->place, e->ledger, 0, e->ledger_bytes);
 }
@@ -281,13 +287,12 @@ static void account(taut__reduction *red)
 }
 
 /* A 16-bit result that overflowed: in a lane's thread, which waits for the device. */
-static taut_status clamp(taut__reduction *red, float *scratch)
+static taut_status clamp(taut__reduction *red)
 {
     taut__range  mine = taut__part(&red->part, red->g->rank);
     size_t       end = mine.first + mine.n;
     const float *from = taut__exchange_of(red)->val;
-    (void)scratch;
-    bool whole = red->halves & TAUT_GATHER;
+    bool         whole = red->halves & TAUT_GATHER;
     if (mine.first && whole) TAUT_TRY(taut__result_overflow(red, 0, mine.first, from, false));
     if (mine.n) TAUT_TRY(taut__result_overflow(red, mine.first, mine.n, from + mine.first, true));
     if (end < red->call.n && whole) TAUT_TRY(taut__result_overflow(red, end, red->call.n - end, from + end, false));
@@ -362,9 +367,7 @@ taut_status taut__exchange_advance(taut__reduction *red, bool *moved, bool *done
 {
     taut_status s = go(red, moved, done);
     if (s == TAUT_OK) return *done ? finish(red) : TAUT_OK;
-    char why[400];
-    snprintf(why, sizeof why, "%s", taut_last_error());
-    return taut__fail(s, "%s: %s", red->job.name, why);
+    return taut__fail(s, "%s: %s", red->job.name, taut_last_error());
 }
 
 int taut__exchange_waiting_for(const taut__reduction *red, int *hops)
@@ -383,29 +386,8 @@ void taut__exchange_cancel(taut__reduction *red)
 
 size_t taut__exchange_bytes(taut__reduction *red) { return lay_out(red, NULL); }
 
-static taut_status enqueue_stage(taut__reduction *red, size_t stage)
-{
-    taut__data *d = red->g->data;
-    bool        ready = false;
-    while (!ready) TAUT_TRY(d->ops->ready(d, &ready)); /* one that does not block takes a group a little later */
-    uint64_t before = d->sent;
-    TAUT_TRY(taut__exchange_of(red)->way->enqueue(red, stage));
-    red->record.bytes_sent += d->sent - before;
-    return TAUT_OK;
-}
-
-static taut_status enqueue_all(taut__reduction *red)
-{
-    taut__exchange    *e = taut__exchange_of(red);
-    const taut__space *space = red->lane->space;
-    TAUT_TRY(space->fill(red->lane->place, e->ledger, 0, e->ledger_bytes));
-    for (size_t k = 0; k < e->way->stages(red); k++) TAUT_TRY(enqueue_stage(red, k));
-    return space->copy(red->lane->place, e->here_ledger, e->ledger, e->ledger_bytes);
-}
-
-/* ---- in a graph ---- */
-
-/* While a stream is captured nobody waits for the device; but NCCL may connect ranks, one of which does not capture. */
+/* The device is not waited for, only the data half: one that does not block takes a group a little later, and NCCL may connect ranks, one of
+ * which is not there. */
 static taut_status await_taken(taut__reduction *red)
 {
     taut__data *d = red->g->data;
@@ -420,22 +402,30 @@ static taut_status await_taken(taut__reduction *red)
     }
 }
 
-taut_status taut__exchange_capture(taut__reduction *red, void *memory)
+static taut_status enqueue_all(taut__reduction *red)
 {
     taut__exchange    *e = taut__exchange_of(red);
     const taut__space *space = red->lane->space;
-    TAUT_TRY(taut__space_use(space, red->lane->place));
+    size_t             agreeing = e->agreeing ? taut__agree_there_stages(red) : 0;
+    TAUT_TRY(space->fill(red->lane->place, e->ledger, 0, e->ledger_bytes));
+    for (bool more = true; more;) {
+        TAUT_TRY(await_taken(red));
+        more = e->agreed < agreeing || e->stage < e->way->stages(red);
+        if (more) TAUT_TRY(enqueue_next(red, agreeing));
+    }
+    return space->copy(red->lane->place, e->here_ledger, e->ledger, e->ledger_bytes);
+}
+
+/* ---- in a graph ---- */
+
+taut_status taut__exchange_capture(taut__reduction *red, void *memory)
+{
+    taut__exchange *e = taut__exchange_of(red);
+    TAUT_TRY(taut__space_use(red->lane->space, red->lane->place));
     TAUT_TRY(taut__exchange_begin(red));
     e->in_graph = true;
-    lay_out(red, memory);
-    for (int i = 0; i < 2; i++) e->to[i] = taut__min(e->turn.mine.size[i], e->stride[i]);
-    TAUT_TRY(space->fill(red->lane->place, e->ledger, 0, e->ledger_bytes));
-    size_t agreeing = e->agreeing ? taut__agree_there_stages(red) : 0;
-    while (e->agreed < agreeing || e->stage < e->way->stages(red)) {
-        TAUT_TRY(enqueue_next(red, agreeing));
-        TAUT_TRY(await_taken(red));
-    }
-    TAUT_TRY(space->copy(red->lane->place, e->here_ledger, e->ledger, e->ledger_bytes));
+    use_memory(red, memory);
+    TAUT_TRY(enqueue_all(red));
     return e->agreed ? taut__agree_there_end(red) : TAUT_OK;
 }
 
@@ -444,8 +434,7 @@ taut_status taut__exchange_replayed(taut__reduction *red, void *memory, taut_pla
     taut__exchange *e = taut__exchange_of(red);
     TAUT_TRY(taut__space_use(red->lane->space, place));
     TAUT_TRY(taut__exchange_begin(red));
-    lay_out(red, memory);
-    for (int i = 0; i < 2; i++) e->to[i] = taut__min(e->turn.mine.size[i], e->stride[i]);
+    use_memory(red, memory);
     e->agreed = e->agreeing ? taut__agree_there_stages(red) : 0;
     e->stage = e->way->stages(red);
     e->sent_s = taut__now();

@@ -35,7 +35,7 @@ typedef struct taut__exchange {
     const struct taut__exchange_way *way;
     taut__lineup                     turn;
     size_t                           stage;  /* the next one */
-    size_t                           agreed; /* stages of the agreement (agree_there.h) that have been enqueued */
+    size_t                           agreed; /* stages of the agreement (agree_there.c) that have been enqueued */
     bool                             asked, looking, redone, finishing;
     size_t                           part_n; /* elements of the largest part; of all, where slots hold whole tensors */
     /* of a slot, each with a payload of part.sub elements; 1 where payloads do not depend on how tensors are cut */
@@ -64,6 +64,7 @@ typedef struct taut__exchange {
 } taut__exchange;
 
 enum { TAUT_SLOTS_NONE, TAUT_SLOTS_PARTS, TAUT_SLOTS_WHOLE };
+enum { TAUT_OWN_NONE, TAUT_OWN_SHRINKS, TAUT_OWN_CODES };
 typedef struct taut__exchange_way {
     taut__algorithm algorithm;     /* as the rest sees it; first */
     int             slots;         /* of sums: none, of parts, or of whole tensors */
@@ -72,14 +73,9 @@ typedef struct taut__exchange_way {
     size_t (*stages)(const taut__reduction *red);
     taut_status (*enqueue)(taut__reduction *red, size_t stage);
     size_t (*again)(bool parts); /* the stage to go on from; parts: contributions were too long, else only sums */
-    bool (*too_small)(
-        taut__reduction *red); /* (optional) fields were: all stages are to be made again, with what it has changed */
-    size_t (*accumulator)(const taut__reduction *red); /* bytes of acc */
-    enum {
-        TAUT_OWN_NONE,
-        TAUT_OWN_SHRINKS,
-        TAUT_OWN_CODES
-    } owns; /* acc's own part is kept where slots shrink; x, where codes add */
+    bool (*too_small)(taut__reduction *red); /* (optional) fields were: all stages again, with what it has changed */
+    size_t (*accumulator)(const taut__reduction *red); /* (optional) bytes of acc; else floats of a part */
+    int owns; /* TAUT_OWN_: acc's own part is kept where slots shrink; x, where codes add */
 } taut__exchange_way;
 
 static inline taut__exchange *taut__exchange_of(const taut__reduction *red) { return red->work; }
@@ -99,7 +95,7 @@ void        taut__exchange_cancel(taut__reduction *red);
  * the ledger's copy and the event behind them; told: once the event has passed, what it cost is in red->record. Slots that shrink are not for this. */
 size_t      taut__exchange_bytes(taut__reduction *red);
 taut_status taut__exchange_at_once(taut__reduction *red, void *memory);
-/* In a graph (captured.h): all stages are enqueued, as for a call whose slots travel as far as turn.mine says, and which agrees on all statistics; and a
+/* In a graph (captured.c): all stages are enqueued, as for a call whose slots travel as far as turn.mine says, and which agrees on all statistics; and a
  * graph has been launched on place's stream: the exchange is where one is whose last stage has been enqueued there. */
 taut_status taut__exchange_capture(taut__reduction *red, void *memory);
 taut_status taut__exchange_replayed(taut__reduction *red, void *memory, taut_place place);
@@ -113,5 +109,23 @@ taut_status taut__exchange_told(taut__reduction *red, bool *told);
 
 extern const taut__exchange_way taut__exchange_sra, taut__exchange_gather, taut__exchange_ring, taut__exchange_native,
     taut__exchange_linear, taut__exchange_scatter;
+
+/* ---- captured.c ---- an exchange of a layer in a graph: all its stages are enqueued once, on a stream that is being captured, in memory of their own, and what
+ * every replay leaves is looked at as after an exchange that was enqueued as ever. So errors are told, residuals and accounts are kept, and slots
+ * that turn out too short send their tails in a second round, which is no part of the graph. */
+typedef struct taut__captured taut__captured;
+
+/* NULL: it can be captured; else why not, and what to do. Of a layer that has been through a collective. */
+const char *taut__captured_cannot(const taut__reduction *red);
+/* Memory, and how long slots are to be: sizes are this rank's, and then must become the largest of any rank (a width is one of them). */
+taut_status taut__captured_create(taut__reduction *red, taut__captured **c, size_t size[2]);
+void        taut__captured_agree(taut__captured *c, const size_t size[2]);
+void        taut__captured_destroy(taut__reduction *red, taut__captured *c); /* nothing under way; NULL is fine */
+/* With the engine held: everything goes on `stream`. After a failure what the graph holds is of no use. */
+taut_status taut__captured_enqueue(taut__reduction *red, taut__captured *c, struct CUstream_st *stream, void *buf,
+                                   int kind);
+void       *taut__captured_buf(const taut__captured *c, int *kind); /* NULL: it has not been captured */
+/* A graph has been launched on `stream`: the reduction is as one whose stages are all enqueued, and may be given to the engine. */
+taut_status taut__captured_launched(taut__reduction *red, taut__captured *c, struct CUstream_st *stream);
 
 #endif

@@ -8,22 +8,22 @@ enum { SUMS = TAUT_HALF_SUMS };
 static taut_status encode(taut__reduction *red)
 {
     taut__exchange *e = taut__exchange_of(red);
-    taut__range     all = {0, red->call.n};
+    taut__range     all = taut__whole(red);
     const float    *x;
     float          *err;
     TAUT_TRY(taut__enqueue_clear(red, e->sums, SUMS));
     TAUT_TRY(taut__enqueue_x(red, &x, &err));
     TAUT_TRY(taut__enqueue_encode(red, all, x, err, taut__slot_of(red, e->sums, SUMS, red->g->rank), SUMS));
-    return taut__enqueue_left(red, all, err, 0);
+    return taut__enqueue_left(red, all, err, &e->ledger->error[0]);
 }
 
 static taut_status add_floats(taut__reduction *red)
 {
     taut__exchange *e = taut__exchange_of(red);
     for (int q = 0; q < red->g->size; q++)
-        TAUT_TRY(taut__enqueue_add(red, (taut__range){0, red->call.n}, taut__slot_of(red, e->sums, SUMS, q), SUMS,
-                                   &e->admitted[SUMS][(size_t)q * e->cells], taut__enqueued_result(red), q == 0));
-    return taut__enqueue_results(red, red->factor, taut__part(&red->part, red->g->rank));
+        TAUT_TRY(taut__enqueue_add(red, taut__whole(red), taut__slot_of(red, e->sums, SUMS, q), SUMS,
+                                   taut__seen_of(red, SUMS, q), taut__enqueued_result(red), q == 0));
+    return TAUT_OK;
 }
 
 /* The last payload is added as the sum is stored. */
@@ -31,7 +31,7 @@ static taut_status add_codes(taut__reduction *red)
 {
     taut__exchange *e = taut__exchange_of(red);
     int             last = red->g->size - 1;
-    taut__range     all = {0, red->call.n};
+    taut__range     all = taut__whole(red);
     TAUT_TRY(red->lane->space->fill(red->lane->place, e->acc, 0, all.n * sizeof(int32_t)));
     for (int q = 0; q < last; q++)
         TAUT_TRY(taut__enqueue_add(red, all, taut__slot_of(red, e->sums, SUMS, q), SUMS, &e->admitted[SUMS][q], e->acc,
@@ -41,8 +41,7 @@ static taut_status add_codes(taut__reduction *red)
                     .outcome = &e->admitted[SUMS][last].seen,
                     .codes = e->acc,
                     .dst = taut__enqueued_result(red)};
-    TAUT_TRY(taut__enqueue_pieces(red, TAUT_OP_UNPACK_VALUES, &p, 1));
-    return taut__enqueue_results(red, red->factor, taut__part(&red->part, red->g->rank));
+    return taut__enqueue_pieces(red, TAUT_OP_UNPACK_VALUES, &p, 1);
 }
 
 static taut_status enqueue(taut__reduction *red, size_t stage)
@@ -54,14 +53,15 @@ static taut_status enqueue(taut__reduction *red, size_t stage)
     }
     TAUT_TRY(taut__enqueue_anew(red, NULL));
     TAUT_TRY(taut__enqueue_admit(red, e->sums, SUMS, e->admitted[SUMS], NULL));
-    return taut__codes_add(red) ? add_codes(red) : add_floats(red);
+    TAUT_TRY(taut__adds_codes(red) ? add_codes(red) : add_floats(red));
+    return taut__enqueue_results(red, red->factor, taut__whole(red), taut__part(&red->part, red->g->rank));
 }
 
 static size_t stages(const taut__reduction *red) { return (void)red, STAGES; }
 static size_t again(bool parts) { return (void)parts, SPREAD; }
 static size_t accumulator(const taut__reduction *red)
 {
-    return taut__codes_add(red) ? red->call.n * sizeof(int32_t) : 0;
+    return taut__adds_codes(red) ? red->call.n * sizeof(int32_t) : 0;
 }
 
 const taut__exchange_way taut__exchange_gather = {

@@ -32,7 +32,7 @@ static taut_status open_ring(taut__reduction *red)
     TAUT_TRY(taut__enqueue_clear(red, e->sums, SUMS));
     TAUT_TRY(taut__enqueue_x(red, &x, &err));
     TAUT_TRY(taut__enqueue_encode(red, r, x, err, e->out, PARTS));
-    TAUT_TRY(taut__enqueue_left(red, r, err, 0));
+    TAUT_TRY(taut__enqueue_left(red, r, err, &e->ledger->error[0]));
     return pass(red);
 }
 
@@ -41,15 +41,11 @@ static taut_status add(taut__reduction *red, taut__range r, size_t step)
 {
     taut__exchange *e = taut__exchange_of(red);
     const float    *x = taut__form(red, 0, red->call.n);
-    float          *err = taut__in_place(red) ? e->err : red->operand->feedback->r;
-    taut__admitted *seen = &e->admitted[PARTS][(step % (size_t)red->g->size) * e->cells];
+    float          *err = taut__err_of(red);
+    size_t          at = step % (size_t)red->g->size;
+    taut__admitted *seen = taut__seen_of(red, PARTS, (int)at);
     TAUT_TRY(taut__enqueue_own(red, r, x, err, e->out, e->acc));
-    bool left = taut__codes_add(red) || taut__sparse_sums(red);
-    if (left && r.n)
-        TAUT_TRY(red->lane->vectors->norm2(red->lane->place, red->call.tensor, err + r.first, r.first, r.n,
-                                           &e->lost[step % (size_t)red->g->size], NULL));
-    if (left && r.n) taut__tell_lost(red, r, err + r.first, 1);
-    if (left && r.n && red->operand->feedback_on) TAUT_TRY(taut__feedback_output(red->operand->feedback, r.first, r.n));
+    if (taut__adds_codes(red) || taut__sums_exact(red)) TAUT_TRY(taut__enqueue_left(red, r, err, &e->lost[at]));
     TAUT_TRY(red->lane->vectors->admit(red->lane->place, e->in, e->cell[PARTS], e->cells,
                                        e->cell[PARTS] - TAUT_SLOT_HEADER, seen, NULL));
     return taut__enqueue_add(red, r, e->in, PARTS, seen, e->acc, false);
@@ -60,7 +56,7 @@ static taut_status partial(taut__reduction *red, size_t step)
     taut__exchange *e = taut__exchange_of(red);
     taut__range     r = taut__part(&red->part, taut__ring_recv(red->g->rank, (int)step - 1, red->g->size));
     taut_norm2     *lost =
-        taut__codes_add(red) || taut__sparse_sums(red) ? &e->ledger->error[1] : &e->lost[step % (size_t)red->g->size];
+        taut__adds_codes(red) || taut__sums_exact(red) ? &e->ledger->error[1] : &e->lost[step % (size_t)red->g->size];
     TAUT_TRY(add(red, r, step));
     TAUT_TRY(clear_out(red));
     TAUT_TRY(taut__enqueue_sum(red, r, e->acc, step + 1, 1, e->out, lost));
@@ -73,7 +69,7 @@ static taut_status whole(taut__reduction *red)
     taut__range     r = taut__part(&red->part, red->g->rank);
     size_t          step = (size_t)red->g->size - 1;
     TAUT_TRY(add(red, r, step));
-    bool codes = taut__codes_add(red);
+    bool codes = taut__adds_codes(red);
     if (!codes && red->factor != 1.0f) TAUT_TRY(red->lane->vectors->scale(red->lane->place, e->acc, red->factor, r.n));
     if (!codes) TAUT_TRY(taut__enqueue_bad(red, e->acc, r));
     TAUT_TRY(taut__enqueue_sum(red, r, e->acc, step + 1, red->factor, taut__slot_of(red, e->sums, SUMS, red->g->rank),
@@ -81,23 +77,13 @@ static taut_status whole(taut__reduction *red)
     return taut__group_gather(red);
 }
 
-static taut_status decode(taut__reduction *red)
-{
-    taut__exchange *e = taut__exchange_of(red);
-    TAUT_TRY(taut__enqueue_admit(red, e->sums, SUMS, e->admitted[SUMS], NULL));
-    TAUT_TRY(taut__enqueue_decode_all(red, e->sums, SUMS, e->admitted[SUMS], taut__enqueued_result(red)));
-    return taut__enqueue_results(red, taut__codes_add(red) ? red->factor : 1, taut__part(&red->part, red->g->rank));
-}
-
 static taut_status enqueue(taut__reduction *red, size_t stage)
 {
     size_t p = (size_t)red->g->size;
     if (stage == 0) return open_ring(red);
     if (stage < p - 1) return partial(red, stage);
-    return stage == p - 1 ? whole(red) : decode(red);
+    return stage == p - 1 ? whole(red) : taut__enqueue_sums(red, taut__part(&red->part, red->g->rank));
 }
-
-static size_t accumulator(const taut__reduction *red) { return taut__exchange_of(red)->part_n * sizeof(float); }
 
 const taut__exchange_way taut__exchange_ring = {
     .algorithm = TAUT_EXCHANGE_ALGORITHM("ring", "partial sums to the next neighbour, then an allgather"),
@@ -105,5 +91,4 @@ const taut__exchange_way taut__exchange_ring = {
     .contributions = 1,
     .stages = stages,
     .enqueue = enqueue,
-    .accumulator = accumulator,
 };

@@ -11,11 +11,6 @@ static uint8_t    *my_sum(const taut__reduction *red)
     return taut__slot_of(red, taut__exchange_of(red)->sums, SUMS, red->g->rank);
 }
 
-static taut__admitted *seen_of(const taut__reduction *red, int half, int q)
-{
-    return taut__exchange_of(red)->admitted[half] + (size_t)q * taut__exchange_of(red)->cells;
-}
-
 static taut_status contribute(taut__reduction *red)
 {
     taut__exchange *e = taut__exchange_of(red);
@@ -29,10 +24,10 @@ static taut_status contribute(taut__reduction *red)
     TAUT_TRY(taut__enqueue_x(red, &x, &err));
     TAUT_TRY(taut__enqueue_encode_others(red, x, err, e->out, PARTS));
     TAUT_TRY(taut__enqueue_own(red, mine, x, err, my_sum(red), e->own ? e->own : e->acc));
-    if (taut__codes_add(red) || taut__sparse_sums(red))
-        return taut__enqueue_left(red, (taut__range){0, red->call.n}, err, 0);
-    TAUT_TRY(taut__enqueue_left(red, (taut__range){0, mine.first}, err, 0));
-    return taut__enqueue_left(red, (taut__range){end, red->call.n - end}, err, 1);
+    if (taut__adds_codes(red) || taut__sums_exact(red))
+        return taut__enqueue_left(red, taut__whole(red), err, &e->ledger->error[0]);
+    TAUT_TRY(taut__enqueue_left(red, (taut__range){0, mine.first}, err, &e->ledger->error[0]));
+    return taut__enqueue_left(red, (taut__range){end, red->call.n - end}, err, &e->ledger->error[1]);
 }
 
 /* Codes of all ranks added and packed in one pass, cell by cell; those of more ranks than that takes are added before. */
@@ -44,11 +39,24 @@ static taut_status pack_cell(taut__reduction *red, taut__range mine, size_t k, c
     taut_piece          p = taut__piece_encode(red, mine, k, NULL, NULL, my_sum(red), SUMS);
     for (uint32_t i = 0; i < n; i++) {
         peer[i] = taut__slot_payload(taut__slot_of(red, e->in, PARTS, peers[i]) + k * e->cell[PARTS]);
-        seen[i] = &seen_of(red, PARTS, peers[i])[k].seen;
+        seen[i] = &taut__seen_of(red, PARTS, peers[i])[k].seen;
     }
     p.src = NULL, p.codes = (int32_t *)e->acc + (p.call.first - mine.first), p.peers = peer, p.peer_bytes = seen,
     p.peer_count = n;
     return taut__enqueue_pieces(red, TAUT_OP_SUM_PACK, &p, 1);
+}
+
+/* To acc, in order of rank: floats, or codes. Of others, without the first `but`. */
+static taut_status sum_others(taut__reduction *red, taut__range mine, uint32_t but)
+{
+    taut__exchange *e = taut__exchange_of(red);
+    uint32_t        n = 0;
+    for (int q = 0; q < red->g->size; q++) {
+        if (q == red->g->rank || n++ < but) continue;
+        TAUT_TRY(taut__enqueue_add(red, mine, taut__slot_of(red, e->in, PARTS, q), PARTS, taut__seen_of(red, PARTS, q),
+                                   e->acc, false));
+    }
+    return TAUT_OK;
 }
 
 static taut_status add_codes(taut__reduction *red, taut__range mine)
@@ -56,33 +64,18 @@ static taut_status add_codes(taut__reduction *red, taut__range mine)
     taut__exchange *e = taut__exchange_of(red);
     int             peers[PEERS_AT_ONCE];
     uint32_t        n = 0;
-    for (int q = 0; q < red->g->size; q++) {
-        if (q == red->g->rank) continue;
-        if (n < PEERS_AT_ONCE) peers[n++] = q;
-        else
-            TAUT_TRY(taut__enqueue_add(red, mine, taut__slot_of(red, e->in, PARTS, q), PARTS, seen_of(red, PARTS, q),
-                                       e->acc, false));
-    }
+    for (int q = 0; q < red->g->size && n < PEERS_AT_ONCE; q++)
+        if (q != red->g->rank) peers[n++] = q;
+    TAUT_TRY(sum_others(red, mine, n));
     for (size_t k = 0; k < e->cells && taut__cell_of(red, mine, k).n > 0; k++)
         TAUT_TRY(pack_cell(red, mine, k, peers, n));
-    return TAUT_OK;
-}
-
-/* To own, in order of rank: floats, or codes. */
-static taut_status sum_others(taut__reduction *red, taut__range mine)
-{
-    taut__exchange *e = taut__exchange_of(red);
-    for (int q = 0; q < red->g->size; q++)
-        if (q != red->g->rank)
-            TAUT_TRY(taut__enqueue_add(red, mine, taut__slot_of(red, e->in, PARTS, q), PARTS, seen_of(red, PARTS, q),
-                                       e->acc, false));
     return TAUT_OK;
 }
 
 static taut_status sum_floats(taut__reduction *red, taut__range mine)
 {
     taut__exchange *e = taut__exchange_of(red);
-    TAUT_TRY(sum_others(red, mine));
+    TAUT_TRY(sum_others(red, mine, 0));
     return red->factor != 1.0f ? red->lane->vectors->scale(red->lane->place, e->acc, red->factor, mine.n) : TAUT_OK;
 }
 
@@ -103,16 +96,12 @@ static taut_status reduce(taut__reduction *red)
     TAUT_TRY(taut__enqueue_admit(red, e->out, PARTS, e->admitted[2], NULL));
     if (mine.n == 0) return TAUT_OK;
     if (e->own) TAUT_TRY(red->lane->space->copy(red->lane->place, e->acc, e->own, mine.n * sizeof(float)));
-    return taut__codes_add(red) ? add_codes(red, mine) : add_floats(red, mine);
+    return taut__adds_codes(red) ? add_codes(red, mine) : add_floats(red, mine);
 }
 
 static taut_status decode(taut__reduction *red)
 {
-    taut__exchange *e = taut__exchange_of(red);
-    TAUT_TRY(taut__enqueue_admit(red, e->sums, SUMS, e->admitted[SUMS], NULL));
-    TAUT_TRY(taut__enqueue_decode_all(red, e->sums, SUMS, e->admitted[SUMS], taut__enqueued_result(red)));
-    taut__range mine = red->halves & TAUT_REDUCE ? part_of(red, red->g->rank) : (taut__range){0, 0};
-    return taut__enqueue_results(red, taut__codes_add(red) ? red->factor : 1, mine);
+    return taut__enqueue_sums(red, red->halves & TAUT_REDUCE ? part_of(red, red->g->rank) : (taut__range){0, 0});
 }
 
 /* ---- a reduce-scatter: the first half, and this rank's part of the sum stays here; an allgather: the second, of parts that are there ---- */
@@ -126,11 +115,11 @@ static taut_status keep_part(taut__reduction *red)
     TAUT_TRY(taut__enqueue_admit(red, e->in, PARTS, e->admitted[PARTS], NULL));
     TAUT_TRY(taut__enqueue_admit(red, e->out, PARTS, e->admitted[2], NULL));
     if (mine.n == 0) return TAUT_OK;
-    TAUT_TRY(sum_others(red, mine));
+    TAUT_TRY(sum_others(red, mine, 0));
     taut_piece p = {.call = taut__slice_call(red, mine.first, mine.n), .codes = e->acc, .scale_by = 1, .dst = to};
-    if (taut__codes_add(red)) TAUT_TRY(taut__enqueue_pieces(red, TAUT_OP_DEQUANTIZE, &p, 1));
+    if (taut__adds_codes(red)) TAUT_TRY(taut__enqueue_pieces(red, TAUT_OP_DEQUANTIZE, &p, 1));
     else TAUT_TRY(red->lane->space->copy(red->lane->place, to, e->acc, mine.n * sizeof *to));
-    return taut__enqueue_part(red, red->factor, mine);
+    return taut__enqueue_results(red, red->factor, mine, mine);
 }
 
 static taut_status spread_part(taut__reduction *red)
@@ -169,7 +158,6 @@ static taut_status enqueue(taut__reduction *red, size_t stage)
 
 static size_t stages(const taut__reduction *red) { return red->halves == TAUT_BOTH ? STAGES : STAGES - 1; }
 static size_t again(bool parts) { return parts ? CONTRIBUTE : REDUCE; }
-static size_t accumulator(const taut__reduction *red) { return taut__exchange_of(red)->part_n * sizeof(float); }
 
 const taut__exchange_way taut__exchange_sra = {
     .algorithm = TAUT_EXCHANGE_ALGORITHM("sra", "all-to-all, sum, allgather"),
@@ -179,7 +167,6 @@ const taut__exchange_way taut__exchange_sra = {
     .stages = stages,
     .enqueue = enqueue,
     .again = again,
-    .accumulator = accumulator,
     .owns = TAUT_OWN_SHRINKS,
 };
 
@@ -211,5 +198,4 @@ const taut__exchange_way taut__exchange_scatter = {
     .contributions = TAUT_EXCHANGE_RANKS,
     .stages = scatter_stages,
     .enqueue = enqueue_scatter,
-    .accumulator = accumulator,
 };

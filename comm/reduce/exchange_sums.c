@@ -2,8 +2,7 @@
  * it adds floats is its own affair; all ranks get the same. */
 #include "enqueued.h"
 
-static taut__range all_of(const taut__reduction *red) { return (taut__range){0, red->call.n}; }
-static taut_place  place_of(const taut__reduction *red) { return red->lane->place; }
+static taut_place place_of(const taut__reduction *red) { return red->lane->place; }
 
 /* ---- native ---- */
 
@@ -39,7 +38,7 @@ static taut_status quantize(taut__reduction *red)
 {
     taut__exchange *e = taut__exchange_of(red);
     const float    *x;
-    float          *err = taut__in_place(red) ? e->err : red->operand->feedback->r;
+    float          *err = taut__err_of(red);
     if (!e->redone) {
         TAUT_TRY(taut__enqueue_x(red, &x, &err));
         TAUT_TRY(red->lane->space->copy(place_of(red), e->own, x, red->call.n * sizeof *x));
@@ -52,7 +51,7 @@ static taut_status quantize(taut__reduction *red)
                     .limit = (int32_t)limit_of(red),
                     .outcome = &e->ledger->codes};
     TAUT_TRY(taut__enqueue_pieces(red, TAUT_OP_QUANTIZE, &p, 1));
-    return taut__enqueue_left(red, all_of(red), err, 0);
+    return taut__enqueue_left(red, taut__whole(red), err, &e->ledger->error[0]);
 }
 
 static taut_status sum_codes(taut__reduction *red)
@@ -84,7 +83,7 @@ static taut_status split_codes(taut__reduction *red)
 static bool too_small(taut__reduction *red)
 {
     taut__exchange *e = taut__exchange_of(red);
-    if (!taut__codes_add(red)) return false;
+    if (!taut__adds_codes(red)) return false;
     uint32_t bits = bits_of(red);
     bool     wider = bits < WHOLE && e->here_ledger->too_large;
     e->calm = wider ? 0 : e->calm + 1;
@@ -113,19 +112,20 @@ static taut_status store_codes(taut__reduction *red)
     TAUT_TRY(taut__enqueue_anew(red, NULL));
     TAUT_TRY(split_codes(red));
     TAUT_TRY(taut__enqueue_pieces(red, TAUT_OP_DEQUANTIZE, &p, 1));
-    return taut__enqueue_results(red, red->factor, taut__part(&red->part, red->g->rank));
+    return taut__enqueue_results(red, red->factor, taut__whole(red), taut__part(&red->part, red->g->rank));
 }
 
 static taut_status store_floats(taut__reduction *red)
 {
     bool        measured = red->ctx->lossy || red->watched & TAUT_WATCH_INPUT;
     taut__range none = {0, 0};
-    return taut__enqueue_results(red, red->factor, measured ? taut__part(&red->part, red->g->rank) : none);
+    return taut__enqueue_results(red, red->factor, taut__whole(red),
+                                 measured ? taut__part(&red->part, red->g->rank) : none);
 }
 
 static taut_status enqueue_native(taut__reduction *red, size_t stage)
 {
-    bool codes = taut__codes_add(red);
+    bool codes = taut__adds_codes(red);
     if (codes && bits_of(red) == 0) return taut__fail(TAUT_E_STATE, "no width for codes was agreed");
     if (stage == SUM) return codes ? sum_codes(red) : sum_floats(red);
     return codes ? store_codes(red) : store_floats(red);
@@ -137,7 +137,7 @@ static size_t native_accumulator(const taut__reduction *red)
 {
     taut__exchange *e = taut__exchange_of(red);
     size_t          n = taut__round_up(red->call.n, 16);
-    if (!taut__codes_add(red)) return 0;
+    if (!taut__adds_codes(red)) return 0;
     if (!e->bits) e->wanted[TAUT_HALF_SUMS] = e->bits = narrowest(red);
     return (n + n / 2 + 16) * sizeof(int32_t);
 }
@@ -153,11 +153,7 @@ const taut__exchange_way taut__exchange_native = {
 
 /* ---- linear ---- */
 
-static const taut_codec_linear *table(const taut__reduction *red) { return taut__wire_codec(red)->linear; }
-static size_t                   factor_elems(const taut__reduction *red, int round)
-{
-    return table(red)->factor_elems(&red->call.spec->stage[0], red->call.tensor, round);
-}
+static int rounds(const taut__reduction *red) { return taut__codec_of(red)->linear->rounds; }
 
 static taut_status project(taut__reduction *red, int round)
 {
@@ -168,15 +164,16 @@ static taut_status project(taut__reduction *red, int round)
     else x = taut__form(red, 0, red->call.n);
     taut_piece p = {.call = red->call, .src = x, .round = round, .factor = e->acc};
     TAUT_TRY(taut__enqueue_pieces(red, TAUT_OP_PROJECT, &p, 1));
-    red->record.payload_bytes += 4 * factor_elems(red, round);
-    return red->g->data->ops->sum(red->g->data, e->acc, factor_elems(red, round), TAUT_NUMBER_F32, place_of(red));
+    red->record.payload_bytes += 4 * taut__factor_elems(red, round);
+    return red->g->data->ops->sum(red->g->data, e->acc, taut__factor_elems(red, round), TAUT_NUMBER_F32, place_of(red));
 }
 
 static taut_status absorb(taut__reduction *red, int round)
 {
     taut__exchange *e = taut__exchange_of(red);
     taut_piece      p = {.call = red->call, .round = round, .factor = e->acc};
-    TAUT_TRY(red->lane->vectors->scale(place_of(red), e->acc, 1.0f / (float)red->g->size, factor_elems(red, round)));
+    TAUT_TRY(
+        red->lane->vectors->scale(place_of(red), e->acc, 1.0f / (float)red->g->size, taut__factor_elems(red, round)));
     return taut__enqueue_pieces(red, TAUT_OP_ABSORB, &p, 1);
 }
 
@@ -190,23 +187,23 @@ static taut_status reconstruct(taut__reduction *red)
     TAUT_TRY(red->lane->vectors->residual(place_of(red), r, r, mean, red->call.n));
     if (red->operand->feedback_on) TAUT_TRY(taut__feedback_output(red->operand->feedback, 0, red->call.n));
     TAUT_TRY(red->lane->vectors->norm2(place_of(red), red->call.tensor, r, 0, red->call.n, &e->ledger->error[0], NULL));
-    taut__tell_lost(red, all_of(red), r, 1);
-    return taut__enqueue_results(red, red->factor * (float)red->g->size,
-                                 red->g->rank == 0 ? all_of(red) : (taut__range){0, 0});
+    taut__tell_lost(red, taut__whole(red), r, 1);
+    return taut__enqueue_results(red, red->factor * (float)red->g->size, taut__whole(red),
+                                 red->g->rank == 0 ? taut__whole(red) : (taut__range){0, 0});
 }
 
 static taut_status enqueue_linear(taut__reduction *red, size_t stage)
 {
     int round = (int)stage;
     if (round > 0) TAUT_TRY(absorb(red, round - 1));
-    return round < table(red)->rounds ? project(red, round) : reconstruct(red);
+    return round < rounds(red) ? project(red, round) : reconstruct(red);
 }
 
-static size_t linear_stages(const taut__reduction *red) { return (size_t)table(red)->rounds + 1; }
+static size_t linear_stages(const taut__reduction *red) { return (size_t)rounds(red) + 1; }
 static size_t linear_accumulator(const taut__reduction *red)
 {
     size_t most = 0;
-    for (int k = 0; k < table(red)->rounds; k++) most = taut__max(most, factor_elems(red, k));
+    for (int k = 0; k < rounds(red); k++) most = taut__max(most, taut__factor_elems(red, k));
     return most * sizeof(float);
 }
 

@@ -255,11 +255,7 @@ static taut_status gather_begin(taut__reduction *red)
 static int gather_waiting_for(const taut__reduction *red, int *hops)
 {
     (void)hops;
-    for (size_t i = 0; i < requests(red); i++) {
-        int peer = taut__pipeline_waiting(red, i);
-        if (peer >= 0) return peer;
-    }
-    return -1;
+    return taut__pipeline_waiting(red, 0, requests(red));
 }
 
 const taut__algorithm taut__gather = {

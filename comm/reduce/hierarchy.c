@@ -15,7 +15,7 @@
  * A slice passes through: opened (on its way to the stage), started (messages), met (all have come, and been added), finished (what came is in buf). */
 #include "../../compressors/dispatch.h"
 #include "../../compressors/vec/vec.h"
-#include "hierarchy.h"
+#include "phases.h"
 #include "placed.h"
 
 typedef struct slot {
@@ -75,15 +75,9 @@ void taut__hier_cancel(taut__reduction *red)
             red->ctx->t->ops->cancel(red->ctx->t, &h->slot[i].request[q]);
 }
 
-/* *hops: 1, as of a job with a hierarchy. The leader sees its own ranks. They see the leader only, and once it has their sums, it
- * waits for other leaders, who wait for their ranks. */
-int taut__hier_waiting_for(const taut__reduction *red, int *hops)
+int taut__hier_waiting_for(const taut__reduction *red)
 {
     const taut__hierarchy *h = red->hier;
-    bool                   down = red->phase == TAUT_PHASE_LOCAL_COPY;
-    *hops += leads(red) ? -1
-             : down     ? 1 + taut__log2(taut__power_below(red->ctx->leaders.size))
-                        : 0; /* rounds of their exchange */
     for (size_t i = 0; h && i < TAUT_SLOTS; i++)
         for (size_t q = 0; h->slot[i].request && q < requests_of(red); q++)
             if (!taut__done(&h->slot[i].request[q])) return h->slot[i].request[q].peer;
@@ -179,7 +173,7 @@ static taut_status meet(taut__reduction *red, size_t k, bool up)
     return receives(red, up) ? copy(red, k, true) : TAUT_OK;
 }
 
-static taut_status advance(taut__reduction *red, bool up, bool *moved, bool *done)
+taut_status taut__hier_advance(taut__reduction *red, bool up, bool *moved, bool *done)
 {
     taut__hierarchy *h = red->hier;
     bool             there = true;
@@ -207,6 +201,3 @@ static taut_status advance(taut__reduction *red, bool up, bool *moved, bool *don
     *done = h->finished == h->slices;
     return TAUT_OK;
 }
-
-taut_status taut__hier_up(taut__reduction *red, bool *moved, bool *done) { return advance(red, true, moved, done); }
-taut_status taut__hier_down(taut__reduction *red, bool *moved, bool *done) { return advance(red, false, moved, done); }

@@ -12,7 +12,6 @@
 #include "placed.h"
 #include <float.h>
 #include <math.h>
-#include <string.h>
 
 static size_t elem_bytes(const taut__operand *o) { return o->dtype == TAUT_F32 ? 4 : 2; }
 
@@ -49,9 +48,10 @@ static taut_norm2 norms_here(const taut_tensor *t, const float *x, size_t first,
     return (taut_norm2){plain, t->scale_n ? plain / ((double)t->scale[0] * (double)t->scale[0]) : plain};
 }
 
-static taut_norm2 norms(const taut__reduction *red, const float *x, size_t first, size_t n)
+taut_norm2 taut__norms_of(const taut__reduction *red, const float *x, taut__range r)
 {
-    return taut__at_home(red) ? norms_here(red->call.tensor, x, first, n) : taut__placed_norms(red, x, first, n, NULL);
+    if (taut__at_home(red)) return norms_here(red->call.tensor, x, r.first, r.n);
+    return taut__placed_norms(red, x, r.first, r.n, NULL);
 }
 
 static bool bad_matters(const taut__reduction *red)
@@ -64,12 +64,11 @@ static bool bad_here(const taut__reduction *red, const float *x, size_t n)
     return bad_matters(red) && !(taut__simd_get()->vec->max_abs(x, n) <= FLT_MAX);
 }
 
-static bool bad(const taut__reduction *red, const float *x, size_t n)
+taut_norm2 taut__sum_bad(const taut__reduction *red, const float *x, taut__range r)
 {
-    bool found = false;
-    if (taut__at_home(red)) return bad_here(red, x, n);
-    if (bad_matters(red)) taut__placed_norms(red, x, 0, n, &found);
-    return found;
+    bool found = taut__at_home(red) && bad_here(red, x, r.n);
+    if (!taut__at_home(red) && bad_matters(red)) taut__placed_norms(red, x, 0, r.n, &found);
+    return (taut_norm2){found ? NAN : 0, 0};
 }
 
 /* Norms count what is finite. Where residuals are at stake (drop.c) a sum that holds anything else has a norm of NaN, which the
@@ -81,11 +80,11 @@ static taut_norm2 sum_here(const taut__reduction *red, const taut_tensor *t, con
     return sum;
 }
 
-static taut_norm2 sum_norms(const taut__reduction *red, const float *x, size_t first, size_t n)
+taut_norm2 taut__sum_norms(const taut__reduction *red, const float *x, taut__range r)
 {
-    if (taut__at_home(red)) return sum_here(red, red->call.tensor, x, first, n);
+    if (taut__at_home(red)) return sum_here(red, red->call.tensor, x, r.first, r.n);
     bool       found = false;
-    taut_norm2 sum = taut__placed_norms(red, x, first, n, &found);
+    taut_norm2 sum = taut__placed_norms(red, x, r.first, r.n, &found);
     if (bad_matters(red) && found) sum.plain = NAN;
     return sum;
 }
@@ -98,7 +97,7 @@ taut_norm2 taut__sum_norms_here(const taut__reduction *red, const float *x, taut
 static const float *look(taut__reduction *red, taut__range r, taut__piece_done *out)
 {
     const float *x = taut__form(red, r.first, r.n);
-    if (!taut__agree_knows_norms(red)) out->own = norms(red, x, r.first, r.n);
+    if (!taut__agree_knows_norms(red)) out->own = taut__norms_of(red, x, r);
     if (red->watched & TAUT_WATCH_INPUT && !red->formed) red->watcher->input(red, r, x);
     taut__tell_sample(red, r, x);
     return x;
@@ -108,53 +107,44 @@ static const float *look(taut__reduction *red, taut__range r, taut__piece_done *
 static void left_over(taut__reduction *red, taut__range r, const float *err, taut__piece_done *out)
 {
     if (red->call.spec->stages == 1 && taut__spec_caps(red->call.spec) & TAUT_CAP_LOSSLESS) return;
-    out->error = norms(red, err, r.first, r.n);
+    out->error = taut__norms_of(red, err, r);
     taut__tell_lost(red, r, err, 1);
     if (red->operand->feedback_on)
         taut__lane_note(red->lane, taut__feedback_output(red->operand->feedback, r.first, r.n));
 }
 
-/* x of r, and where encoding leaves what it loses. */
-static taut_piece begin_x(taut__reduction *red, taut__range r, float *scratch, taut__piece_done *out)
+/* What becomes of x of r: a frame in dst, or where that is NULL codes only. What encoding loses is left in scratch, or is the residual. */
+static void work_on_x(taut__reduction *red, taut__op op, taut__range r, int32_t *q, int32_t limit, uint8_t *dst,
+                      size_t cap, float *scratch, taut__piece_done *out)
 {
-    return (taut_piece){.src = look(red, r, out),
-                        .err = taut__in_place(red) ? scratch : red->operand->feedback->r + r.first,
-                        .call = taut__slice_call(red, r.first, r.n)};
-}
-
-static void end_x(taut__reduction *red, taut__range r, const taut_piece *p, double begin, taut__piece_done *out)
-{
-    if (out->status == TAUT_OK) left_over(red, r, p->err, out);
+    double     begin = taut__now();
+    taut_piece p = {.src = look(red, r, out),
+                    .err = taut__in_place(red) ? scratch : red->operand->feedback->r + r.first,
+                    .call = taut__slice_call(red, r.first, r.n),
+                    .codes = q,
+                    .limit = limit};
+    out->status =
+        dst ? taut__placed_make(red, op, &p, dst, cap, &out->bytes, scratch) : taut__placed_do(red, op, &p, NULL);
+    if (out->status == TAUT_OK) left_over(red, r, p.err, out);
     out->seconds += taut__now() - begin;
 }
 
 void taut__encode_x(taut__reduction *red, taut__range r, uint8_t *dst, size_t cap, float *scratch,
                     taut__piece_done *out)
 {
-    double     begin = taut__now();
-    taut_piece p = begin_x(red, r, scratch, out);
-    out->status = taut__placed_make(red, TAUT_OP_ENCODE, &p, dst, cap, &out->bytes, scratch);
-    end_x(red, r, &p, begin, out);
+    work_on_x(red, TAUT_OP_ENCODE, r, NULL, 0, dst, cap, scratch, out);
 }
 
 void taut__quantize_x(taut__reduction *red, taut__range r, int32_t *q, int32_t limit, float *scratch,
                       taut__piece_done *out)
 {
-    double     begin = taut__now();
-    taut_piece p = begin_x(red, r, scratch, out);
-    p.codes = q, p.limit = limit;
-    out->status = taut__placed_do(red, TAUT_OP_QUANTIZE, &p, NULL);
-    end_x(red, r, &p, begin, out);
+    work_on_x(red, TAUT_OP_QUANTIZE, r, q, limit, NULL, 0, scratch, out);
 }
 
 void taut__quantize_pack_x(taut__reduction *red, taut__range r, int32_t *q, int32_t limit, uint8_t *dst, size_t cap,
                            float *scratch, taut__piece_done *out)
 {
-    double     begin = taut__now();
-    taut_piece p = begin_x(red, r, scratch, out);
-    p.codes = q, p.limit = limit;
-    out->status = taut__placed_make(red, TAUT_OP_QUANTIZE_PACK, &p, dst, cap, &out->bytes, scratch);
-    end_x(red, r, &p, begin, out);
+    work_on_x(red, TAUT_OP_QUANTIZE_PACK, r, q, limit, dst, cap, scratch, out);
 }
 
 static void clear(taut__reduction *red, taut__range r)
@@ -194,8 +184,8 @@ void taut__result_fetch(taut__reduction *red, size_t first, size_t n, float *to)
     }
     for (size_t i = 0, m; i < n; i += m) {
         m = wide ? n : taut__min(n - i, sizeof half / sizeof *half);
-        taut__lane_note(red->lane, taut__lane_fetch(red->lane, wide ? (void *)to : half, buf_at(red, first + i),
-                                                    m * elem_bytes(red->operand)));
+        taut__lane_note(red->lane, taut__lane_copy(red->lane, wide ? (void *)to : half, buf_at(red, first + i),
+                                                   m * elem_bytes(red->operand)));
         if (!wide) taut__vectors_host.convert((taut_place){0}, to + i, TAUT_F32, half, dtype, m);
     }
 }
@@ -227,33 +217,21 @@ static size_t clamp(const taut__reduction *red, void *half, const float *from, s
 /* What happens once in a while, to a few numbers, is done on the host, piece by piece, when half and from lie elsewhere. */
 enum { CHUNK = 1024 };
 
-static taut_status clamp_elsewhere(const taut__reduction *red, uint16_t *half, const float *from, size_t n,
-                                   size_t *clamped)
-{
-    uint16_t h[CHUNK];
-    float    f[CHUNK];
-    for (size_t i = 0; i < n; i += CHUNK) {
-        size_t m = taut__min(CHUNK, n - i);
-        TAUT_TRY(taut__lane_fetch(red->lane, h, half + i, m * sizeof *h));
-        TAUT_TRY(taut__lane_fetch(red->lane, f, from + i, m * sizeof *f));
-        *clamped += clamp(red, h, f, m);
-        TAUT_TRY(taut__lane_store(red->lane, half + i, h, m * sizeof *h));
-    }
-    return TAUT_OK;
-}
-
-static taut_status keep_rest_elsewhere(const taut__reduction *red, const uint16_t *half, const float *from,
-                                       float *residual, size_t n, bool add)
+/* residual NULL: clamps half, and counts in *clamped. Else keeps there what clamped ones lack. */
+static taut_status by_chunks(const taut__reduction *red, uint16_t *half, const float *from, float *residual, size_t n,
+                             bool add, size_t *clamped)
 {
     uint16_t h[CHUNK];
     float    f[CHUNK], r[CHUNK];
     for (size_t i = 0; i < n; i += CHUNK) {
         size_t m = taut__min(CHUNK, n - i);
-        TAUT_TRY(taut__lane_fetch(red->lane, h, half + i, m * sizeof *h));
-        TAUT_TRY(taut__lane_fetch(red->lane, f, from + i, m * sizeof *f));
-        TAUT_TRY(taut__lane_fetch(red->lane, r, residual + i, m * sizeof *r));
-        keep_rest(red, h, f, r, m, add);
-        TAUT_TRY(taut__lane_store(red->lane, residual + i, r, m * sizeof *r));
+        TAUT_TRY(taut__lane_copy(red->lane, h, half + i, m * sizeof *h));
+        TAUT_TRY(taut__lane_copy(red->lane, f, from + i, m * sizeof *f));
+        if (residual) TAUT_TRY(taut__lane_copy(red->lane, r, residual + i, m * sizeof *r));
+        if (clamped) *clamped += clamp(red, h, f, m);
+        else keep_rest(red, h, f, r, m, add);
+        TAUT_TRY(residual ? taut__lane_copy(red->lane, residual + i, r, m * sizeof *r)
+                          : taut__lane_copy(red->lane, half + i, h, m * sizeof *h));
     }
     return TAUT_OK;
 }
@@ -263,8 +241,8 @@ static taut_status overflow_elsewhere(const taut__reduction *red, uint16_t *half
 {
     size_t clamped = 0;
     if (!taut__placed_overflowed(red, half, red->operand->dtype, n)) return TAUT_OK;
-    TAUT_TRY(clamp_elsewhere(red, half, from, n, &clamped));
-    return clamped && rest ? keep_rest_elsewhere(red, half, from, rest, n, true) : TAUT_OK;
+    TAUT_TRY(by_chunks(red, half, from, NULL, n, false, &clamped));
+    return clamped && rest ? by_chunks(red, half, from, rest, n, true, NULL) : TAUT_OK;
 }
 
 static float *rest_at(const taut__reduction *red, size_t first, bool keeps)
@@ -297,7 +275,7 @@ void taut__result_store_last(taut__reduction *red, bool keeps)
     taut__result_store(red, 0, n, r, false);
     if (!keeps || !o->feedback_on || red->halves != TAUT_BOTH) clear(red, (taut__range){0, n});
     else if (taut__at_home(red)) keep_rest(red, red->buf, r, r, n, false);
-    else taut__lane_note(red->lane, keep_rest_elsewhere(red, red->buf, r, r, n, false));
+    else taut__lane_note(red->lane, by_chunks(red, red->buf, r, r, n, false, NULL));
 }
 
 void taut__result_store(taut__reduction *red, size_t first, size_t n, const float *from, bool keeps)
@@ -311,7 +289,7 @@ void taut__result_store(taut__reduction *red, size_t first, size_t n, const floa
 void taut__store_scaled(taut__reduction *red, taut__range r, float *x, taut_norm2 *sum)
 {
     if (red->factor != 1.0f) taut__placed_scale(red, x, red->factor, r.n);
-    if (sum) *sum = sum_norms(red, x, r.first, r.n);
+    if (sum) *sum = taut__sum_norms(red, x, r);
     taut__result_store(red, r.first, r.n, x, sum != NULL);
 }
 
@@ -359,21 +337,6 @@ static void collect(taut_norm2 *sum, taut_norm2 *low, taut_norm2 x, double facto
 {
     add_exactly(&sum->plain, &low->plain, x.plain * factor);
     add_exactly(&sum->weighted, &low->weighted, x.weighted * factor);
-}
-
-taut_norm2 taut__sum_norms(const taut__reduction *red, const float *x, taut__range r)
-{
-    return sum_norms(red, x, r.first, r.n);
-}
-
-taut_norm2 taut__sum_bad(const taut__reduction *red, const float *x, taut__range r)
-{
-    return (taut_norm2){bad(red, x, r.n) ? NAN : 0, 0};
-}
-
-taut_norm2 taut__norms_of(const taut__reduction *red, const float *x, taut__range r)
-{
-    return norms(red, x, r.first, r.n);
 }
 
 void taut__account(taut__reduction *red, const taut__piece_done *done)

@@ -20,10 +20,9 @@ void         taut__encode_x(taut__reduction *red, taut__range r, uint8_t *dst, s
 void         taut__quantize_x(taut__reduction *red, taut__range r, int32_t *q, int32_t limit, float *scratch,
                               taut__piece_done *out);
 /* Codes, and their frame, in one pass. */
-void   taut__quantize_pack_x(taut__reduction *red, taut__range r, int32_t *q, int32_t limit, uint8_t *dst, size_t cap,
-                             float *scratch, taut__piece_done *out);
-void   taut__own_x(taut__reduction *red, taut__range r, float *dst,
-                   taut__piece_done *out);                                  /* copied, its residual cleared */
+void taut__quantize_pack_x(taut__reduction *red, taut__range r, int32_t *q, int32_t limit, uint8_t *dst, size_t cap,
+                           float *scratch, taut__piece_done *out);
+void taut__own_x(taut__reduction *red, taut__range r, float *dst, taut__piece_done *out); /* copied; residual cleared */
 float *taut__result_at(taut__reduction *red, size_t first, float *scratch); /* where to decode: buf, or scratch */
 /* from: the result, which becomes 16 bits wide in layers of that kind. Codecs that lose something, and feedback, may push it beyond
  * the format's largest number: it stays finite, and the rest goes into the residual. keeps: on this rank; of the ranks that store
@@ -61,15 +60,6 @@ static inline void taut__tell_sample(taut__reduction *red, taut__range r, const 
 static inline void taut__tell_lost(taut__reduction *red, taut__range r, const float *lost, float factor)
 {
     if (red->watched & TAUT_WATCH_SAMPLE) red->watcher->lost(red, r, lost, factor);
-}
-/* A piece of work has been done in this thread; later, where its errors are passed on: as this thread's error. */
-static inline void taut__piece_end(taut__piece_done *done)
-{
-    done->why = done->status == TAUT_OK ? NULL : taut_last_error();
-}
-static inline taut_status taut__piece_status(const taut__piece_done *done)
-{
-    return done->status == TAUT_OK ? TAUT_OK : taut__fail(done->status, "%s", done->why);
 }
 /* The wire's share: from sending what this rank owed, at sent_s, to the beginning of the piece of work, just done, that
  * needed the bytes received. */

@@ -13,12 +13,8 @@ typedef struct linear {
     double          sent_s; /* since when */
 } linear;
 
-static linear                  *linear_of(const taut__reduction *red) { return red->work; }
-static const taut_codec_linear *table(const taut__reduction *red) { return taut__spec_codec(red->call.spec)->linear; }
-static size_t                   factor_elems(const taut__reduction *red, int round)
-{
-    return table(red)->factor_elems(&red->call.spec->stage[0], red->call.tensor, round);
-}
+static linear *linear_of(const taut__reduction *red) { return red->work; }
+static int     rounds(const taut__reduction *red) { return taut__codec_of(red)->linear->rounds; }
 
 static void linear_release(taut__reduction *red)
 {
@@ -34,7 +30,7 @@ static taut_status linear_prepare(taut__reduction *red)
 {
     size_t  most = 0, n = red->call.tensor->elems;
     linear *a = red->work = taut__alloc(1, sizeof *a);
-    for (int k = 0; k < table(red)->rounds; k++) most = taut__max(most, factor_elems(red, k));
+    for (int k = 0; k < rounds(red); k++) most = taut__max(most, taut__factor_elems(red, k));
     if (!a) return taut__fail(TAUT_E_NOMEM, "%s: out of memory", red->job.name);
     TAUT_TRY(taut__placed_alloc(red, most * sizeof *a->factor, "factors", &a->factor));
     if (red->operand->dtype != TAUT_F32) TAUT_TRY(taut__placed_alloc(red, n * sizeof *a->mean, "a mean", &a->mean));
@@ -49,9 +45,8 @@ static taut_status linear_begin(taut__reduction *red)
     return TAUT_OK;
 }
 
-static taut_status project(taut__reduction *red, float *scratch)
+static taut_status project(taut__reduction *red)
 {
-    (void)scratch;
     linear      *a = linear_of(red);
     double       begin = taut__now();
     const float *x = taut__form(red, 0, red->call.n);
@@ -65,21 +60,20 @@ static taut_status project(taut__reduction *red, float *scratch)
     red->formed = true; /* x stays in the residual's memory until the last round */
     double end = taut__now();
     red->record.encode_s += end - begin;
-    taut__trace_span(red->ctx->trace, &red->job, "encode", begin, end, 4 * factor_elems(red, a->round));
-    taut__plain_sum_begin(&linear_of(red)->plain, a->factor, factor_elems(red, a->round), TAUT_BOTH,
+    taut__trace_span(red->ctx->trace, &red->job, "encode", begin, end, 4 * taut__factor_elems(red, a->round));
+    taut__plain_sum_begin(&linear_of(red)->plain, a->factor, taut__factor_elems(red, a->round), TAUT_BOTH,
                           1.0f / (float)red->g->size);
     a->summing = true;
     a->sent_s = end;
     return TAUT_OK;
 }
 
-static taut_status absorb(taut__reduction *red, float *scratch)
+static taut_status absorb(taut__reduction *red)
 {
-    (void)scratch;
     linear *a = linear_of(red);
     double  begin = taut__now();
     taut__trace_span(red->ctx->trace, &red->job, "wire", a->sent_s, begin, a->plain.sent);
-    red->record.payload_bytes += 4 * factor_elems(red, a->round);
+    red->record.payload_bytes += 4 * taut__factor_elems(red, a->round);
     red->record.bytes_sent += a->plain.sent;
     red->record.encoded = red->call.n;
     if (a->round == 0)
@@ -93,9 +87,8 @@ static taut_status absorb(taut__reduction *red, float *scratch)
 }
 
 /* mean -> residual = x - mean, result = factor * ranks * mean */
-static taut_status reconstruct(taut__reduction *red, float *scratch)
+static taut_status reconstruct(taut__reduction *red)
 {
-    (void)scratch;
     linear_of(red)->round++;
     taut__operand   *o = red->operand;
     size_t           n = red->call.n;
@@ -122,9 +115,9 @@ static taut_status linear_advance(taut__reduction *red, bool *moved, bool *done)
 {
     linear *a = linear_of(red);
     bool    summed = false;
-    if (a->round == table(red)->rounds) TAUT_TRY(taut__aside_begin(red, reconstruct));
+    if (a->round == rounds(red)) TAUT_TRY(taut__aside_begin(red, reconstruct));
     if (taut__aside_busy(red)) return TAUT_OK;
-    if (a->round > table(red)->rounds) {
+    if (a->round > rounds(red)) {
         *moved = *done = true;
         return TAUT_OK;
     }

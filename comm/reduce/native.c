@@ -90,12 +90,12 @@ static taut__range next_slice(const taut__reduction *red, size_t at)
     return (taut__range){at, taut__min(red->lane->scratch_n, red->call.tensor->elems - at)};
 }
 
-static taut_status form(taut__reduction *red, float *scratch)
+static taut_status form(taut__reduction *red)
 {
     native          *a = native_of(red);
     taut__range      r = next_slice(red, a->formed);
     taut__piece_done done = {0};
-    if (integer(red)) taut__quantize_x(red, r, a->q + r.first, INT32_MAX / red->g->size, scratch, &done);
+    if (integer(red)) taut__quantize_x(red, r, a->q + r.first, INT32_MAX / red->g->size, red->aside.scratch, &done);
     else taut__own_x(red, r, taut__result_at(red, r.first, NULL), &done);
     if (!integer(red) && !red->watched) done.own = (taut_norm2){0, 0}; /* as where nothing had to be formed */
     a->formed += r.n;
@@ -155,13 +155,13 @@ static taut_status sum(taut__reduction *red, bool *moved)
     return TAUT_OK;
 }
 
-static taut_status store_codes(taut__reduction *red, float *scratch)
+static taut_status store_codes(taut__reduction *red)
 {
     native          *a = native_of(red);
     taut__range      r = next_slice(red, a->stored);
     taut__piece_done done = {0};
     bool             count = red->g->rank == 0; /* every rank has all of the sum: count it once */
-    TAUT_TRY(taut__store_codes(red, r, a->q + r.first, scratch, count ? &done.sum : NULL));
+    TAUT_TRY(taut__store_codes(red, r, a->q + r.first, red->aside.scratch, count ? &done.sum : NULL));
     taut__account(red, &done);
     a->stored += r.n;
     return TAUT_OK;
@@ -174,11 +174,10 @@ static bool measures(const taut__reduction *red)
     return !integer(red) && (red->ctx->lossy || red->watched & TAUT_WATCH_INPUT) && red->halves != TAUT_GATHER;
 }
 
-static taut_status measure_sum(taut__reduction *red, float *scratch)
+static taut_status measure_sum(taut__reduction *red)
 {
     taut__range      mine = taut__part(&red->part, red->g->rank);
     taut__piece_done done = {.sum = taut__sum_norms(red, (float *)red->buf + mine.first, mine)};
-    (void)scratch;
     native_of(red)->measured = true;
     taut__account(red, &done);
     return TAUT_OK;

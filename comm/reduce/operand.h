@@ -10,7 +10,7 @@
  *       owner of a sum that is encoded again: r += what that lost
  *     complete: residual = feedback_on. It belongs to the gradient, not to the codec: another codec goes on with it.
  *     taut_step_drop, NaN in the sum: r = 0, or (dropped=restore) the copy that was taken when x was formed
- *     in a basis (rotate.h): y in r from the forming on, until what encoding lost is turned back
+ *     in a basis (rotate.c): y in r from the forming on, until what encoding lost is turned back
  *     checkpoint: r is saved where residual; loads add up where several ranks' states meet in one. */
 #ifndef TAUT_OPERAND_H
 #define TAUT_OPERAND_H
@@ -31,11 +31,10 @@ typedef struct taut__operand {
     bool              feedback_on; /* what encoding loses is kept there */
     bool              residual;    /* feedback->r holds a residual, whatever the codec is now */
     taut_codec_state *state;       /* of stateful codecs */
-    struct taut_axes
-          *axes;   /* a basis, in the making or made; it belongs to the gradient, as the residual does. NULL: none */
-    bool   turns;  /* allreduces are coded in it, once it is made */
-    bool   learns; /* it is shown results */
-    float *spread; /* 16-bit layers whose codec codes whole tensors: allgather's copy as floats */
+    struct taut_axes *axes;        /* a basis, made or in the making, of the gradient, as the residual is; NULL: none */
+    bool              turns;       /* allreduces are coded in it, once it is made */
+    bool              learns;      /* it is shown results */
+    float            *spread;      /* 16-bit layers whose codec codes whole tensors: allgather's copy as floats */
 } taut__operand;
 
 #endif

@@ -1,13 +1,9 @@
 /* phases.c : the life of a reduction, and the phases around its algorithm. */
-#include "agree_there.h"
 #include "agreement.h"
 #include "exchange.h"
-#include "hierarchy.h"
 #include "input.h"
 #include "placed.h"
-#include "rotate.h"
-#include "uncompressed.h"
-#include "within.h"
+#include "phases.h"
 
 /* ---- from phase to phase ----
  *
@@ -121,12 +117,11 @@ static const float *x_of(const taut__reduction *red, taut__range r)
     return taut__in_place(red) ? (const float *)red->buf + r.first : red->operand->feedback->r + r.first;
 }
 
-static taut_status look_at(taut__reduction *red, float *scratch)
+static taut_status look_at(taut__reduction *red)
 {
     double       begin = taut__now();
     taut__range  r = looked_at(red);
     const float *x = taut__form(red, r.first, r.n);
-    (void)scratch;
     if (red->agree && !taut__agrees_there(red)) TAUT_TRY(taut__agree_look(red, r, x));
     double end = taut__now();
     red->record.encode_s += end - begin;
@@ -162,17 +157,12 @@ static taut_status agree(taut__reduction *red, bool *moved, bool *done)
     return TAUT_OK;
 }
 
-static taut_status local_sum(taut__reduction *red, bool *moved, bool *done)
+/* The host's sum, and the leader's result. */
+static taut_status local(taut__reduction *red, bool *moved, bool *done)
 {
-    TAUT_TRY(red->within ? taut__within_up(red, moved, done) : taut__hier_up(red, moved, done));
-    if (*done) trace_phase(red, red->record.bytes_sent);
-    return TAUT_OK;
-}
-
-static taut_status local_copy(taut__reduction *red, bool *moved, bool *done)
-{
-    TAUT_TRY(red->within ? taut__within_down(red, moved, done) : taut__hier_down(red, moved, done));
-    if (*done) trace_phase(red, 0);
+    bool up = red->phase == TAUT_PHASE_LOCAL_SUM;
+    TAUT_TRY((red->within ? taut__within_advance : taut__hier_advance)(red, up, moved, done));
+    if (*done) trace_phase(red, up ? red->record.bytes_sent : 0);
     return TAUT_OK;
 }
 
@@ -180,12 +170,12 @@ static taut_status reduce(taut__reduction *red, bool *moved, bool *done) { retur
 
 static taut_status (*const advance[])(taut__reduction *red, bool *moved, bool *done) = {
     [TAUT_PHASE_ORDER] = order,
-    [TAUT_PHASE_LOCAL_SUM] = local_sum,
+    [TAUT_PHASE_LOCAL_SUM] = local,
     [TAUT_PHASE_STATS] = look,
     [TAUT_PHASE_AGREE] = agree,
     [TAUT_PHASE_REDUCE] = reduce,
     [TAUT_PHASE_RAW] = taut__raw_advance,
-    [TAUT_PHASE_LOCAL_COPY] = local_copy,
+    [TAUT_PHASE_LOCAL_COPY] = local,
     [TAUT_PHASE_ROTATE] = taut__rotate_advance,
     [TAUT_PHASE_BACK] = taut__back_advance,
     [TAUT_PHASE_UNTURN] = taut__unturn_advance,
@@ -202,7 +192,7 @@ static void complete(taut__reduction *red)
 }
 
 /* What of it is on the lane's stream is done when work aside is. */
-static taut_status settle(taut__reduction *red, float *scratch) { return (void)red, (void)scratch, TAUT_OK; }
+static taut_status settle(taut__reduction *red) { return (void)red, TAUT_OK; }
 
 static taut_status step(taut__job *job, bool *moved, bool *done)
 {
@@ -240,10 +230,19 @@ static void stop(taut__job *job)
     taut__placed_wait(red); /* what is enqueued may still read and write what is about to be given back */
 }
 
+/* Beside the one of a job with a hierarchy. The leader sees its own ranks. They see the leader only, and once it has their sums, it waits for other
+ * leaders, who wait for their ranks. */
+static int hops_within(const taut__reduction *red)
+{
+    bool down = red->phase == TAUT_PHASE_LOCAL_COPY;
+    if (red->ctx->local.rank == 0) return -1;
+    return down ? 1 + taut__log2(taut__power_below(red->ctx->leaders.size)) : 0; /* rounds of their exchange */
+}
+
 /* With a hierarchy leaders wait for other leaders, who may wait for their own hosts. */
 static int waiting_for(const taut__job *job, int *hops)
 {
-    const taut__reduction *red = taut__reduction_of_const(job);
+    const taut__reduction *red = (const taut__reduction *)(const void *)job;
     *hops += in_hosts(red);
     if (taut__aside_busy(red)) return -1;
     switch (red->phase) {
@@ -252,7 +251,8 @@ static int waiting_for(const taut__job *job, int *hops)
     case TAUT_PHASE_REDUCE: return red->via->waiting_for ? red->via->waiting_for(red, hops) : -1;
     case TAUT_PHASE_LOCAL_SUM:
     case TAUT_PHASE_LOCAL_COPY:
-        return red->within ? taut__within_waiting_for(red, hops) : taut__hier_waiting_for(red, hops);
+        *hops += hops_within(red);
+        return red->within ? taut__within_waiting_for(red, hops) : taut__hier_waiting_for(red);
     default: return -1;
     }
 }

@@ -13,7 +13,8 @@ static taut__request **requests_of(void *slot)
 taut_status taut__pipeline_prepare(taut__reduction *red, const taut__pipeline_ops *ops, size_t work_bytes,
                                    size_t slices, size_t elems, size_t most)
 {
-    size_t          slots = taut__min(taut__coded_slots(red, slices), most);
+    size_t          threads = (size_t)taut__executor_threads(taut__host_lane(red->ctx)->executor);
+    size_t          slots = taut__min(taut__slots_for(slices, threads), most);
     taut__pipeline *p = taut__alloc(1, work_bytes + slots * ops->slot_bytes);
     if (!p) return taut__fail(TAUT_E_NOMEM, "%s: out of memory", red->job.name);
     red->work = p;
@@ -61,13 +62,19 @@ void taut__pipeline_cancel(taut__reduction *red)
     }
 }
 
-int taut__pipeline_waiting(const taut__reduction *red, size_t i)
+int taut__pipeline_waiting(const taut__reduction *red, size_t from, size_t to)
 {
-    for (size_t k = 0; k < taut__pipeline_of(red)->slots; k++) {
-        const taut__request *r = *requests_of(taut__pipeline_slot(red, k));
-        if (r && !taut__done(&r[i])) return r[i].peer;
-    }
+    for (size_t i = from; i < to; i++)
+        for (size_t k = 0; k < taut__pipeline_of(red)->slots; k++) {
+            const taut__request *r = *requests_of(taut__pipeline_slot(red, k));
+            if (r && !taut__done(&r[i])) return r[i].peer;
+        }
     return -1;
+}
+
+const char *taut__pipeline_cannot(const taut_spec *spec)
+{
+    return taut__spec_caps(spec) & TAUT_CAP_SLICEABLE ? NULL : "codes whole tensors only";
 }
 
 /* ---- pieces ---- */
@@ -96,7 +103,7 @@ static void work(void *ctx, size_t i, int worker)
     taut__joint_leave(red->lane);
     if (done->status == TAUT_OK) done->status = taut__placed_wait(red);
     if (done->status == TAUT_OK) done->status = taut__placed_check(red);
-    taut__piece_end(&p->piece[i].done);
+    done->why = done->status == TAUT_OK ? NULL : taut_last_error();
 }
 
 /* The pieces that have been chosen are done: on the host when this returns; elsewhere other jobs go on until they are. */
@@ -125,10 +132,10 @@ static taut_status settle(taut__reduction *red)
     taut__trace_span(red->ctx->trace, &red->job, p->ops->name[p->piece[0].what], p->begin_s, taut__now(),
                      p->piece[0].done.bytes);
     for (size_t i = 0; i < p->pieces && s == TAUT_OK; i++) {
-        s = taut__piece_status(&p->piece[i].done);
-        if (s != TAUT_OK) break;
-        taut__account(red, &p->piece[i].done);
-        s = p->ops->settle(red, &p->piece[i]);
+        const taut__piece_done *d = &p->piece[i].done;
+        s = d->status == TAUT_OK ? TAUT_OK : taut__fail(d->status, "%s", d->why);
+        if (s == TAUT_OK) taut__account(red, d);
+        if (s == TAUT_OK) s = p->ops->settle(red, &p->piece[i]);
     }
     p->pieces = 0;
     return s;

@@ -26,13 +26,10 @@ typedef struct taut__pipeline_ops {
     size_t (*requests)(const taut__reduction *red); /* of a slot */
     /* Cuts memory into what slot points to, its requests first; memory NULL: only counts. Returns the bytes. */
     size_t (*lay_out)(const taut__reduction *red, void *slot, void *memory);
-    void (*work)(taut__reduction *red, taut__piece *p,
-                 float *scratch); /* any thread; pieces under way are independent */
-    taut_status (*choose)(taut__reduction *red,
-                          bool *moved); /* pieces that can be done now, and messages; no piece is under way */
-    taut_status (*settle)(taut__reduction *red, const taut__piece *p); /* done without error, and in the record */
-    taut_status (*finish)(taut__reduction *red, bool *moved,
-                          bool *over); /* slices of which nothing is left; all are: over */
+    void (*work)(taut__reduction *red, taut__piece *p, float *scratch); /* any thread; pieces are independent */
+    taut_status (*choose)(taut__reduction *red, bool *moved); /* pieces to do now, and messages; none is under way */
+    taut_status (*settle)(taut__reduction *red, const taut__piece *p);    /* done without error, and in the record */
+    taut_status (*finish)(taut__reduction *red, bool *moved, bool *over); /* slices that are over; over: all are */
 } taut__pipeline_ops;
 
 typedef struct taut__pipeline {
@@ -63,28 +60,17 @@ bool        taut__pipeline_room(const taut__reduction *red); /* for one more pie
 void        taut__pipeline_add(taut__reduction *red, taut__piece p);
 taut_status taut__pipeline_advance(taut__reduction *red, bool *moved, bool *over); /* an algorithm's advance */
 void        taut__pipeline_cancel(taut__reduction *red);
-int         taut__pipeline_waiting(const taut__reduction *red,
-                                   size_t                 i); /* whose message request i of some slot waits for; -1: none */
+/* Whose message the first of the requests from..to-1 waits for, of any slot; -1: none. */
+int         taut__pipeline_waiting(const taut__reduction *red, size_t from, size_t to);
+const char *taut__pipeline_cannot(const taut_spec *spec); /* an algorithm's cannot: it cuts tensors into slices */
 
 /* A frame that holds n elements leaves, and is counted. q: of the group. */
 taut_status taut__frame_send(taut__reduction *red, taut__request *r, int q, int tag, const uint8_t *frame, size_t bytes,
                              size_t n);
-taut_status taut__frame_fits(const taut__reduction *red,
-                             const taut__request   *r); /* what came is not longer than it may be */
+taut_status taut__frame_fits(const taut__reduction *red, const taut__request *r); /* what came is not too long */
 
 /* ---- what pieces of work are made of ---- */
 
-static inline const taut_codec *taut__codec_of(const taut__reduction *red) { return taut__spec_codec(red->call.spec); }
-/* Codes are added; what allgather spreads is no sum of codes. */
-static inline bool taut__adds_codes(const taut__reduction *red)
-{
-    return taut__codec_of(red)->caps & TAUT_CAP_INTEGER && red->halves != TAUT_GATHER;
-}
-/* Sums of decoded tensors are encoded without loss. */
-static inline bool taut__sums_exact(const taut__reduction *red)
-{
-    return taut__codec_of(red)->caps & TAUT_CAP_SPARSE && red->halves != TAUT_GATHER;
-}
 static inline int32_t taut__code_limit(const taut__reduction *red) { return INT32_MAX / red->g->size; }
 
 /* acc = this rank's x of r as it enters the sum: codes; or x as it is; or, with frame, what its encoding, made there, decodes to. Nothing

@@ -36,7 +36,7 @@ taut_status taut__placed_make(const taut__reduction *red, taut__op op, taut_piec
     p->cap = cap - TAUT_FRAME_HEADER;
     if (!home) p->cap = taut__min(red->lane->frame_bytes, p->cap);
     TAUT_TRY(taut__placed_do(red, op, p, &bytes));
-    if (!home) TAUT_TRY(taut__lane_fetch(red->lane, frame + TAUT_FRAME_HEADER, p->payload, bytes));
+    if (!home) TAUT_TRY(taut__lane_copy(red->lane, frame + TAUT_FRAME_HEADER, p->payload, bytes));
     return taut__frame_seal(codec_of(p), &p->call, frame, bytes, len);
 }
 
@@ -73,7 +73,7 @@ static taut_status norms_there(const taut__lane *lane, const taut_tensor *t, con
     looked     *there = memory;
     taut_status s = lane->space->fill(lane->place, there, 0, sizeof *there);
     if (s == TAUT_OK) s = lane->vectors->norm2(lane->place, t, x, first, n, &there->norms, &there->flags);
-    if (s == TAUT_OK) s = taut__lane_fetch(lane, out, there, sizeof *out);
+    if (s == TAUT_OK) s = taut__lane_copy(lane, out, there, sizeof *out);
     lane->space->release_in(lane->place, there);
     return s;
 }
@@ -177,15 +177,17 @@ static void work_aside(void *ctx, size_t i, int worker)
     (void)i;
     a->status = taut__space_use(red->lane->space, red->lane->place);
     taut__joint_enter(red->lane);
-    if (a->status == TAUT_OK) a->status = a->work(red, red->lane->scratch[worker]);
+    a->scratch = red->lane->scratch[worker];
+    if (a->status == TAUT_OK) a->status = a->work(red);
     taut__joint_leave(red->lane);
     if (a->status == TAUT_OK) a->status = taut__placed_wait(red);
     a->why = a->status == TAUT_OK ? NULL : taut_last_error();
 }
 
-taut_status taut__aside_begin(taut__reduction *red, taut_status (*work)(taut__reduction *red, float *scratch))
+taut_status taut__aside_begin(taut__reduction *red, taut_status (*work)(taut__reduction *red))
 {
-    if (taut__at_home(red)) return work(red, red->lane->scratch[0]);
+    red->aside.scratch = red->lane->scratch[0];
+    if (taut__at_home(red)) return work(red);
     red->aside = (taut__aside){.work = work};
     taut__executor_submit(red->lane->executor, &red->aside.batch, work_aside, red, 1);
     return TAUT_OK;
@@ -208,19 +210,11 @@ void taut__aside_cancel(taut__reduction *red)
 
 /* ---- to and from the host, and order ---- */
 
-static taut_status across(const taut__lane *lane, void *dst, const void *src, size_t bytes)
+taut_status taut__lane_copy(const taut__lane *lane, void *dst, const void *src, size_t bytes)
 {
     TAUT_TRY(taut__space_use(lane->space, lane->place));
     if (bytes) TAUT_TRY(lane->space->copy(lane->place, dst, src, bytes));
     return taut__lane_wait(lane);
-}
-taut_status taut__lane_fetch(const taut__lane *lane, void *host, const void *src, size_t bytes)
-{
-    return across(lane, host, src, bytes);
-}
-taut_status taut__lane_store(const taut__lane *lane, void *dst, const void *host, size_t bytes)
-{
-    return across(lane, dst, host, bytes);
 }
 
 taut_status taut__placed_wait(const taut__reduction *red)

@@ -42,13 +42,12 @@ taut_status taut__placed_alloc(const taut__reduction *red, size_t bytes, const c
                                void *out);                                  /* out: points to a pointer */
 void        taut__placed_release(const taut__reduction *red, void *memory); /* NULL is fine */
 
-/* ---- to and from the host: done when they return ---- */
-taut_status taut__lane_fetch(const taut__lane *lane, void *host, const void *src, size_t bytes);
-taut_status taut__lane_store(const taut__lane *lane, void *dst, const void *host, size_t bytes);
+/* ---- to or from the host: done when it returns ---- */
+taut_status taut__lane_copy(const taut__lane *lane, void *dst, const void *src, size_t bytes);
 
 /* ---- aside ---- work() is done when this returns, on the host; elsewhere by the lane's threads, and the reduction is not advanced until it is,
- * so it may change all that belongs to the reduction alone. scratch: of the worker. */
-taut_status        taut__aside_begin(taut__reduction *red, taut_status (*work)(taut__reduction *red, float *scratch));
+ * so it may change all that belongs to the reduction alone. red->aside.scratch: the worker's. */
+taut_status        taut__aside_begin(taut__reduction *red, taut_status (*work)(taut__reduction *red));
 taut_status        taut__aside_poll(taut__reduction *red, bool *moved); /* its status, once it is done */
 void               taut__aside_cancel(taut__reduction *red);
 static inline bool taut__aside_busy(const taut__reduction *red) { return red->aside.work; }

@@ -45,19 +45,15 @@ extern const taut__algorithm taut__sra, taut__ring, taut__gather, taut__native, 
 /* taut__watcher : what core wants to hear of a reduction. Slices that do not overlap may be told from several threads, except input. */
 enum { TAUT_WATCH_INPUT = 1, TAUT_WATCH_SAMPLE = 2 };
 typedef struct taut__watcher {
-    unsigned (*begin)(
-        taut__reduction *red); /* bits of TAUT_WATCH_*: what the rest is to be called for in this collective */
-    void (*form)(taut__reduction *red, size_t first,
-                 size_t n); /* the program's numbers are about to be read for the first time */
-    void (*input)(taut__reduction *red, taut__range r,
-                  const float *x); /* INPUT: x of r as it will be encoded, on the engine's thread */
+    unsigned (*begin)(taut__reduction *red); /* bits of TAUT_WATCH_*: what else is to be called this time */
+    void (*form)(taut__reduction *red, size_t first, size_t n);         /* buf is about to be read for the first time */
+    void (*input)(taut__reduction *red, taut__range r, const float *x); /* INPUT: x as encoded; engine thread */
     void (*sample)(taut__reduction *red, taut__range r, const float *x); /* the same, anywhere */
     void (*lost)(taut__reduction *red, taut__range r, const float *lost,
                  float factor);                                   /* factor * lost, in units of the sum, is not in it */
     void (*stored)(taut__reduction *red, size_t first, size_t n); /* results have been written */
     void (*enqueued)(
-        taut__reduction *
-            red); /* (optional) an exchange: all of it is on the lane's stream, the result last; an event is recorded behind */
+        taut__reduction *red); /* (optional) an exchange is, its result last; an event follows on the stream */
     void (*complete)(taut__reduction *red); /* record and result are */
 } taut__watcher;
 
@@ -78,13 +74,14 @@ typedef enum taut__phase {
 
 /* taut__aside : what a reduction does outside the engine's thread, where that would wait for a device. */
 typedef struct taut__aside {
-    taut_status (*work)(taut__reduction *red, float *scratch); /* NULL: nothing is under way */
+    taut_status (*work)(taut__reduction *red); /* NULL: nothing is under way */
+    float      *scratch;                       /* of the worker who does it */
     taut__batch batch;
     taut_status status;
     const char *why; /* of the thread that did it */
 } taut__aside;
 
-/* taut__rotation : of a collective that is coded in a basis (rotate.h). */
+/* taut__rotation : of a collective that is coded in a basis (rotate.c). */
 typedef struct taut__rotation {
     taut_tensor plain;   /* the operand's, without a scale that y has been divided by */
     taut_norm2  own;     /* of x */
@@ -135,11 +132,7 @@ struct taut__reduction {
     taut__record            record;
 };
 
-static inline taut__reduction       *taut__reduction_of(taut__job *job) { return (taut__reduction *)(void *)job; }
-static inline const taut__reduction *taut__reduction_of_const(const taut__job *job)
-{
-    return (const taut__reduction *)(const void *)job;
-}
+static inline taut__reduction *taut__reduction_of(taut__job *job) { return (taut__reduction *)(void *)job; }
 
 /* Slices that are coded are this part of slice_kib. They travel 4 to 16 times smaller, and a frame that fits MPI's eager messages
  * (64 KiB over TCP) leaves without a handshake, while this rank is coding the next. As many more are under way. */
@@ -153,15 +146,27 @@ static inline size_t taut__slots_for(size_t slices, size_t threads)
     return taut__min(slices, taut__max(slots, threads + 1));
 }
 
-static inline size_t taut__coded_slots(const taut__reduction *red, size_t slices)
-{
-    return taut__slots_for(slices, (size_t)taut__executor_threads(taut__host_lane(red->ctx)->executor));
-}
-
 static inline bool taut__at_home(const taut__reduction *red) { return taut__on_host(red->call.place); }
 
 /* A worker's second half of scratch, beside the one that it was given: where a piece of work adds. */
 static inline void *taut__acc(const taut__reduction *red, float *scratch) { return scratch + red->lane->scratch_n; }
+
+static inline const taut_codec *taut__codec_of(const taut__reduction *red) { return taut__spec_codec(red->call.spec); }
+/* Codes are added; what allgather spreads is no sum of codes. */
+static inline bool taut__adds_codes(const taut__reduction *red)
+{
+    return taut__codec_of(red)->caps & TAUT_CAP_INTEGER && red->halves != TAUT_GATHER;
+}
+/* Sums of decoded tensors are encoded without loss. */
+static inline bool taut__sums_exact(const taut__reduction *red)
+{
+    return taut__codec_of(red)->caps & TAUT_CAP_SPARSE && red->halves != TAUT_GATHER;
+}
+/* Floats of a linear codec's factor in a round. */
+static inline size_t taut__factor_elems(const taut__reduction *red, int round)
+{
+    return taut__codec_of(red)->linear->factor_elems(&red->call.spec->stage[0], red->call.tensor, round);
+}
 
 /* ---- algorithms.c ---- */
 const taut__algorithm *taut__algorithm_by_name(const char *name);

@@ -18,11 +18,8 @@ typedef struct slot {
     double         sent_s;                  /* when this rank last sent a frame of the slice */
 } slot;
 
-enum {
-    OPEN,
-    ADD,
-    DECODE
-}; /* pieces; from: the step of the frame that it makes, or decodes. done.bytes: of that frame, 0: none was made */
+/* Pieces; from: the step of the frame that it makes, or decodes. done.bytes: of that frame, 0: none was made. */
+enum { OPEN, ADD, DECODE };
 static const char *const name[] = {[OPEN] = "encode", [ADD] = "reduce", [DECODE] = "decode"};
 enum { REQUESTS = 6 };
 
@@ -281,15 +278,10 @@ static int ring_waiting_for(const taut__reduction *red, int *hops)
     return taut__member(red->g, taut__mod(red->g->rank - 1, red->g->size));
 }
 
-static const char *ring_cannot(const taut_spec *spec)
-{
-    return taut__spec_caps(spec) & TAUT_CAP_SLICEABLE ? NULL : "codes whole tensors only";
-}
-
 const taut__algorithm taut__ring = {
     .name = "ring",
     .help = "partial sums to the next neighbour: 2(p-1) steps, 2(p-1)/p of the encoded bytes per rank",
-    .cannot = ring_cannot,
+    .cannot = taut__pipeline_cannot,
     .prepare = ring_prepare,
     .begin = ring_begin,
     .advance = taut__pipeline_advance,

@@ -1,6 +1,6 @@
-/* rotate.c : see rotate.h. On the host each advance does one slice, or tiles of some elements; elsewhere a thread of the lane has the whole tensor done,
+/* rotate.c : see phases.h. On the host each advance does one slice, or tiles of some elements; elsewhere a thread of the lane has the whole tensor done,
  * and the next advance goes on. */
-#include "rotate.h"
+#include "phases.h"
 #include "../../compressors/basis/basis.h"
 #include "../../compressors/dispatch.h"
 #include "../../compressors/vec/vec.h"
@@ -19,7 +19,8 @@ static const taut_tensor *tensor_of(const taut__reduction *red)
     return taut__at_home(red) ? &red->operand->tensor : &red->operand->there;
 }
 
-bool taut__rotates(const taut__reduction *red)
+/* Is this collective coded in a basis? */
+static bool rotates(const taut__reduction *red)
 {
     return red->operand->turns && red->halves == TAUT_BOTH && red->g->size > 1 && red->g->rank >= 0 &&
            taut__axes_ready(axes_of(red));
@@ -38,7 +39,7 @@ bool taut__learns(const taut__reduction *red)
 void taut__rotate_begin(taut__reduction *red)
 {
     const taut_tensor *own = tensor_of(red);
-    red->rotation = (taut__rotation){.plain = *own, .will = taut__rotates(red)};
+    red->rotation = (taut__rotation){.plain = *own, .will = rotates(red)};
     if (red->rotation.plain.scale_n > 1) red->rotation.plain.scale_n = 0, red->rotation.plain.scale = NULL;
     red->call.turned = false;
     red->call.tensor = red->rotation.will ? &red->rotation.plain : own;
@@ -66,11 +67,10 @@ static taut_norm2 norms(const taut__reduction *red, const float *x, taut__range 
 
 /* ---- elsewhere ---- what a thread of the lane does */
 
-static taut_status form_all(taut__reduction *red, float *scratch)
+static taut_status form_all(taut__reduction *red)
 {
     double       begin = taut__now();
     const float *x = taut__form(red, 0, red->call.n);
-    (void)scratch;
     red->rotation.own = taut__placed_norms_of(red, tensor_of(red), x, 0, red->call.n, &red->rotation.bad);
     red->record.encode_s += taut__now() - begin;
     return TAUT_OK;
@@ -82,32 +82,25 @@ static taut_status change_all(taut__reduction *red, float *x, bool back)
     return taut__axes_change(axes_of(red), tensor_of(red), x, back);
 }
 
-static taut_status turn_all(taut__reduction *red, float *scratch)
+static taut_status turn_all(taut__reduction *red)
 {
     double      begin = taut__now();
     taut_status s = change_all(red, red->operand->feedback->r, false);
-    (void)scratch;
     red->record.encode_s += taut__now() - begin;
     return s;
 }
 
-static taut_status unturn_all(taut__reduction *red, float *scratch)
-{
-    (void)scratch;
-    return change_all(red, red->operand->feedback->r, true);
-}
+static taut_status unturn_all(taut__reduction *red) { return change_all(red, red->operand->feedback->r, true); }
 
-static taut_status back_all(taut__reduction *red, float *scratch)
+static taut_status back_all(taut__reduction *red)
 {
-    (void)scratch;
     TAUT_TRY(change_all(red, red->buf, true));
     return change_all(red, red->operand->feedback->r, true);
 }
 
-static taut_status learn_all(taut__reduction *red, float *scratch)
+static taut_status learn_all(taut__reduction *red)
 {
     double begin = taut__now();
-    (void)scratch;
     TAUT_TRY(taut__axes_place(axes_of(red), red->lane->place));
     TAUT_TRY(taut__axes_learn_all(axes_of(red), tensor_of(red), red->buf, KEEP));
     TAUT_TRY(taut__lane_wait(red->lane));
@@ -248,12 +241,11 @@ static void turn_back(taut__reduction *red)
     if (last) end_back(red);
 }
 
-static taut_status account_all(taut__reduction *red, float *scratch)
+static taut_status account_all(taut__reduction *red)
 {
     const float *err = red->operand->feedback->r, *sum = red->buf;
     taut__range  mine = taut__part(&red->part, red->g->rank);
     double       begin = taut__now(), mean = (double)red->factor * (double)red->factor;
-    (void)scratch;
     taut__add_norm(&red->record.error, taut__norms_of(red, err, (taut__range){0, red->call.n}), 1);
     if (mine.n) taut__add_norm(&red->record.sum, taut__sum_norms(red, sum + mine.first, mine), 1 / mean);
     red->record.decode_s += taut__now() - begin;

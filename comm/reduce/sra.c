@@ -297,24 +297,18 @@ static taut_status sra_begin(taut__reduction *red)
 /* Contributions come straight from their ranks; whoever owes a sum may wait for the contribution of another one. */
 static int sra_waiting_for(const taut__reduction *red, int *hops)
 {
-    for (size_t i = 0; i < requests(red); i++) {
-        int peer = taut__pipeline_waiting(red, i);
-        if (peer < 0) continue;
-        *hops += i >= 3 * (size_t)red->g->size; /* in2 */
-        return peer;
-    }
-    return -1;
-}
-
-static const char *sra_cannot(const taut_spec *spec)
-{
-    return taut__spec_caps(spec) & TAUT_CAP_SLICEABLE ? NULL : "codes whole tensors only";
+    size_t in2 = 3 * (size_t)red->g->size;
+    int    peer = taut__pipeline_waiting(red, 0, in2);
+    if (peer >= 0) return peer;
+    peer = taut__pipeline_waiting(red, in2, requests(red));
+    *hops += peer >= 0;
+    return peer;
 }
 
 const taut__algorithm taut__sra = {
     .name = "sra",
     .help = "scatter-reduce-allgather: 2(p-1) messages, 2(p-1)/p of the encoded bytes per rank",
-    .cannot = sra_cannot,
+    .cannot = taut__pipeline_cannot,
     .prepare = sra_prepare,
     .begin = sra_begin,
     .advance = taut__pipeline_advance,

@@ -1,5 +1,5 @@
-/* uncompressed.c : see uncompressed.h. */
-#include "uncompressed.h"
+/* uncompressed.c : see phases.h. */
+#include "phases.h"
 #include "input.h"
 #include "placed.h"
 #include <math.h>
@@ -30,9 +30,8 @@ taut_status taut__raw_prepare(taut__reduction *red, size_t slice)
 }
 
 /* x moves to buf (16-bit layers: stays in the residual's memory) and nothing of it is left behind. */
-static taut_status begin_raw(taut__reduction *red, float *scratch)
+static taut_status begin_raw(taut__reduction *red)
 {
-    (void)scratch;
     taut__operand *o = red->operand;
     bool           direct = o->dtype == TAUT_F32;
     size_t         n = red->call.n;
@@ -64,9 +63,8 @@ static void measure_raw(taut__reduction *red, const float *sum)
     else if (isnan(done.sum.plain)) red->record.sum.plain = done.sum.plain;
 }
 
-static taut_status finish_raw(taut__reduction *red, float *scratch)
+static taut_status finish_raw(taut__reduction *red)
 {
-    (void)scratch;
     taut__operand *o = red->operand;
     bool           half = o->dtype != TAUT_F32, spread = red->halves == TAUT_GATHER;
     red->record.bytes_sent += red->plain.sent;

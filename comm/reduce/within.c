@@ -1,4 +1,4 @@
-/* within.c : see within.h.
+/* within.c : see phases.h.
  *
  *     up     one sum in place of the gradients of the host's ranks, by the data half itself (NCCL: its own allreduce, over NVLink where there is one)
  *     down   the leader's result to the others: a part to each, then an allgather of the parts, so that the leader sends it once
@@ -6,10 +6,9 @@
  * Both are enqueued on the lane's stream, in a turn that the leader gives, and the host goes on: what follows up is enqueued behind it, and down is over
  * when an event says so. Operations of three data halves share a stream. None waits for ever: two ranks share either a host, whose order
  * its leader gives, or leaders' exchanges, whose order the first leader gives, so the orders of all streams agree. */
-#include "within.h"
+#include "phases.h"
 #include "lineup.h"
 #include "placed.h"
-#include <string.h>
 
 typedef struct taut__within {
     taut__lineup turn[2]; /* down, up */
@@ -52,12 +51,10 @@ void taut__within_cancel(taut__reduction *red)
     for (int i = 0; w && i < 2; i++) taut__lineup_cancel(&w->turn[i]);
 }
 
-/* As in hierarchy.c: the leader sees its own ranks, they see the leader, who waits for other leaders once it has their sums. */
 int taut__within_waiting_for(const taut__reduction *red, int *hops)
 {
     const taut__within *w = red->within;
-    bool                down = red->phase == TAUT_PHASE_LOCAL_COPY, leads = host_of(red)->rank == 0;
-    *hops += leads ? -1 : down ? 1 + taut__log2(taut__power_below(red->ctx->leaders.size)) : 0;
+    bool                down = red->phase == TAUT_PHASE_LOCAL_COPY;
     return w && w->asked && !alone(red) ? taut__lineup_waiting_for(&w->turn[!down], hops) : -1;
 }
 
@@ -149,20 +146,8 @@ static taut_status advance(taut__reduction *red, bool up, bool *moved, bool *don
     return !up && w->enqueued ? look(red, moved, done) : TAUT_OK;
 }
 
-static taut_status named(const taut__reduction *red, taut_status s)
+taut_status taut__within_advance(taut__reduction *red, bool up, bool *moved, bool *done)
 {
-    if (s == TAUT_OK) return s;
-    char why[400];
-    strncpy(why, taut_last_error(), sizeof why - 1);
-    why[sizeof why - 1] = 0;
-    return taut__fail(s, "%s: within its host: %s", red->job.name, why);
-}
-
-taut_status taut__within_up(taut__reduction *red, bool *moved, bool *done)
-{
-    return named(red, advance(red, true, moved, done));
-}
-taut_status taut__within_down(taut__reduction *red, bool *moved, bool *done)
-{
-    return named(red, advance(red, false, moved, done));
+    taut_status s = advance(red, up, moved, done);
+    return s == TAUT_OK ? s : taut__fail(s, "%s: within its host: %s", red->job.name, taut_last_error());
 }

@@ -1,6 +1,6 @@
-/* halving.c : see halving.h. Turn t < d, d = log2 p: halve what this rank still sums; turns d .. 2d-1: the same way back.
+/* halving.c : see plain_sum.h. Turn t < d, d = log2 p: halve what this rank still sums; turns d .. 2d-1: the same way back.
  * A rank and its partner differ in bit d-1-t, and combine disjoint halves, so every element has one tree of operations. */
-#include "halving.h"
+#include "plain_sum.h"
 
 void taut__halving_begin(taut__halving *h, const taut__group *g, int tag, void *x, void *in, size_t n, size_t width,
                          taut__combine combine)

@@ -8,7 +8,6 @@
 #include "../../compressors/dispatch.h"
 #include "../../compressors/vec/vec.h"
 #include "../../compressors/vectors.h"
-#include <string.h>
 
 static size_t bytes_of(const taut__plain_sum *r, size_t n) { return n * taut__number_bytes(r->kind); }
 static char  *at(const taut__plain_sum *r, size_t element) { return r->x + bytes_of(r, element); }

@@ -1,7 +1,7 @@
 /* plain_sum.h : the sum of n numbers over a group, in place, uncompressed, resumable. Carries `none`, fused buckets, the factors
  * of linear codecs, and integer codes.
  *
- * Few bytes go by recursive doubling (small_allreduce.h), more by halving and doubling (halving.h), among a power of two of ranks. Others go by
+ * Few bytes go by recursive doubling (small_allreduce.h), more by halving and doubling (halving.c), among a power of two of ranks. Others go by
  * scatter-reduce-allgather in slices: every rank sends each
  * part straight from x to its owner, who adds what arrives in order of rank and sends the sum, which every rank
  * receives straight into x: 2(p-1)/p of the bytes per rank, and a slot (arena.h) for each slice under way.
@@ -11,9 +11,33 @@
 #ifndef TAUT_RAW_H
 #define TAUT_RAW_H
 
-#include "halving.h"
+#include "small_allreduce.h"
 #include "../base/arena.h"
+#include "../base/partition.h"
 #include "../base/space.h"
+
+/* ---- halving.c ---- the sum of a vector over a power of two of ranks, in place, with the same bits everywhere: recursive halving,
+ * then recursive doubling (Rabenseifner 2004; Thakur, Rabenseifner, Gropp 2005, section 4.1). 2 log2 p messages carry
+ * 2(p-1)/p of the bytes, so it lies between small_allreduce.h, which has half the messages, and scatter-reduce-allgather, whose 2(p-1)
+ * messages leave together. For vectors whose halves MPI sends eagerly. */
+typedef struct taut__halving {
+    const taut__group *g;         /* of 2, 4, 8, ... ranks */
+    int                tag, turn; /* 0 .. 2 log2 p */
+    size_t             n, width;  /* numbers; bytes of one */
+    char              *x, *in;
+    taut__combine      combine;
+    uint64_t           sent; /* bytes */
+    taut__request      send, recv;
+} taut__halving;
+
+/* x: n numbers of `width` bytes, in place; in: room for (n+1)/2; both stay untouched until done. */
+void taut__halving_begin(taut__halving *h, const taut__group *g, int tag, void *x, void *in, size_t n, size_t width,
+                         taut__combine combine);
+taut_status taut__halving_advance(taut__halving *h, bool *done);
+void        taut__halving_cancel(taut__halving *h);
+int         taut__halving_waiting_for(const taut__halving *h, int *hops); /* as taut__small_allreduce_waiting_for */
+
+/* ---- plain_sum.c ---- */
 
 enum { TAUT_SLOTS = 3 }; /* slices under way: one being prepared, one on the wire, one being received */
 /* Bytes up to which recursive doubling, and halving, are used. Measured at 10 Gbit/s on 2 and 4 hosts: doubling beats MPI_Allreduce
@@ -21,18 +45,10 @@ enum { TAUT_SLOTS = 3 }; /* slices under way: one being prepared, one on the wir
 enum { TAUT_RAW_DOUBLING = 1 << 15, TAUT_RAW_HALVING = 1 << 16 };
 typedef enum taut__plain_sum_way { TAUT_RAW_BY_SLICES, TAUT_RAW_BY_DOUBLING, TAUT_RAW_BY_HALVING } taut__plain_sum_way;
 
-typedef enum taut__plain_sum_small {
-    TAUT_SMALL_BEGINS,
-    TAUT_SMALL_COMES,
-    TAUT_SMALL_RUNS,
-    TAUT_SMALL_LEAVES
-} taut__plain_sum_small;
+enum { TAUT_SMALL_BEGINS, TAUT_SMALL_COMES, TAUT_SMALL_RUNS, TAUT_SMALL_LEAVES };
 
-typedef enum taut__half {
-    TAUT_REDUCE = 1,
-    TAUT_GATHER = 2,
-    TAUT_BOTH = 3
-} taut__half; /* of scatter-reduce-allgather */
+/* Of scatter-reduce-allgather. */
+typedef enum taut__half { TAUT_REDUCE = 1, TAUT_GATHER = 2, TAUT_BOTH = 3 } taut__half;
 
 typedef struct taut__plain_sum_slot {
     taut__request *out1, *in1, *out2, *in2; /* one per rank of the group; NULL: no slice has the slot */
@@ -65,7 +81,7 @@ typedef struct taut__plain_sum {
     taut__staging         stage_made;
     char                 *stage;  /* host memory for TAUT_SLOTS slices of all parts, or for all of a small sum */
     size_t                opened; /* slices whose copies to the stage have been begun */
-    taut__plain_sum_small small;  /* of a small sum, staged */
+    int                   small;  /* of a small sum, staged */
 } taut__plain_sum;
 
 /* For sums of up to n numbers in parts of multiples of block. Says what it needs of slots, which are opened later and must

@@ -12,18 +12,17 @@ static taut_status failed(const char *what)
 
 taut_status taut__mpi_agree(MPI_Comm mpi, taut_status mine)
 {
-    char said[SAID] = "", own[SAID] = "";
+    char said[SAID] = "";
     struct { /* MPI_2INT */
         int status, rank;
     } in = {.status = mine}, worst;
-    if (mine != TAUT_OK) snprintf(own, sizeof own, "%s", taut_last_error());
     if (MPI_Comm_rank(mpi, &in.rank) != MPI_SUCCESS) return failed("MPI_Comm_rank");
     if (MPI_Allreduce(&in, &worst, 1, MPI_2INT, MPI_MINLOC, mpi) != MPI_SUCCESS) return failed("MPI_Allreduce");
     if (worst.status == TAUT_OK) return TAUT_OK;
-    if (in.rank == worst.rank) snprintf(said, sizeof said, "%s", own);
+    if (in.rank == worst.rank) snprintf(said, sizeof said, "%s", taut_last_error());
     if (MPI_Bcast(said, SAID, MPI_CHAR, worst.rank, mpi) != MPI_SUCCESS) return failed("MPI_Bcast");
     said[SAID - 1] = 0;
-    if (mine != TAUT_OK) return taut__fail(mine, "%s", own);
+    if (mine != TAUT_OK) return mine;
     return taut__fail((taut_status)worst.status, "rank %d: %s", worst.rank, said);
 }
 

@@ -1,4 +1,4 @@
-/* assured.c : see assured.h.
+/* assured.c : see wrapped.h.
  *
  * PROTOCOL
  *
@@ -15,7 +15,6 @@
  *  waits. After the first steps nothing is allocated: pieces, answers and places of messages are used again.
  *
  *  Nothing is timed out here: a rank may compute for as long as it likes, and answers when it comes back. */
-#include "assured.h"
 #include "pieces.h"
 #include "tags.h"
 #include "wrapped.h"
@@ -177,7 +176,8 @@ static taut_status assured_isend(taut__transport *t, taut__request *r, int q, in
         TAUT_TRY(queue_piece(a, q, &h, (const uint8_t *)buf + h.at));
         h.at += h.bytes;
     } while (h.at < bytes);
-    taut__request_sent(r, q, tag, buf, bytes);
+    taut__request_begin(r, true, q, tag, buf, bytes);
+    taut__request_end(r);
     return send_waiting(a, q);
 }
 
@@ -219,7 +219,7 @@ static void finish(assured *a, int q, arrival *x)
     if (x->own) memcpy(r->buf, x->own, taut__min(x->total, r->bytes));
     r->got = (size_t)x->total;
     drop_arrival(a, q, x);
-    atomic_store_explicit(&r->done, true, memory_order_release);
+    taut__request_end(r);
 }
 
 static taut_status assured_irecv(taut__transport *t, taut__request *r, int q, int tag, void *buf, size_t bytes)
@@ -228,9 +228,7 @@ static taut_status assured_irecv(taut__transport *t, taut__request *r, int q, in
     taut__tag_counts *c;
     TAUT_TRY(open_peer(a, q));
     TAUT_TRY(taut__tags_find(&a->peer[q].tags, tag, &c));
-    taut__request_sent(r, q, tag, buf, bytes);
-    r->send = false;
-    atomic_store_explicit(&r->done, false, memory_order_relaxed);
+    taut__request_begin(r, false, q, tag, buf, bytes);
     arrival *x = find_arrival(&a->peer[q], tag, c->wanted);
     if (!x) x = new_arrival(a, q, tag, c->wanted);
     if (!x) return no_memory();
@@ -411,13 +409,7 @@ static void assured_cancel(taut__transport *t, taut__request *r)
         drop_arrival(a, r->peer, x);
         break;
     }
-    atomic_store_explicit(&r->done, true, memory_order_release);
-}
-
-static taut_status assured_reserve(taut__transport *t, size_t n)
-{
-    (void)t, (void)n; /* requests of the inner transport are this file's own */
-    return TAUT_OK;
+    taut__request_end(r);
 }
 
 /* ---- life ---- */
@@ -498,7 +490,7 @@ taut_status taut__assured_create(int patience_ms, taut__transport **t)
     a->w.ops.poll = assured_poll;
     a->w.ops.cancel = assured_cancel;
     a->w.ops.pending = assured_pending;
-    a->w.ops.reserve = assured_reserve;
+    a->w.ops.reserve = taut__reserves_nothing; /* requests of the inner transport are this file's own */
     a->w.ops.destroy = assured_destroy;
     a->w.ops.allreduce = NULL;
     a->w.ops.end_job = NULL;

@@ -17,8 +17,7 @@ typedef struct taut__data taut__data;
 typedef struct taut__data_ops {
     const char *name;
     taut_status (*group_begin)(taut__data *d, taut_place place);
-    taut_status (*send)(taut__data *d, int peer, const void *buf,
-                        size_t bytes); /* peer: of the transport, not this rank; bytes > 0 */
+    taut_status (*send)(taut__data *d, int peer, const void *buf, size_t bytes); /* to another rank; bytes > 0 */
     taut_status (*recv)(taut__data *d, int peer, void *buf, size_t bytes);
     taut_status (*group_end)(taut__data *d);
     /* (optional) x = its sum over all ranks, in place, in the order of the stream; a group of its own. NULL: not offered */

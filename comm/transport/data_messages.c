@@ -4,7 +4,6 @@
  * host memory too), moving (messages are under way), arriving (staged: what came is being copied back), and is then ready. On the host
  * there is nothing to wait for but messages. */
 #include "data.h"
-#include <string.h>
 
 typedef struct message {
     taut__request request;
@@ -79,13 +78,8 @@ static taut_status recv(taut__data *d, int peer, void *buf, size_t bytes) { retu
 
 static taut_status make_stage(messages *m)
 {
-    if (m->staged > m->stage_bytes) {
-        taut__free(m->stage);
-        m->stage_bytes = 0;
-        m->stage = taut__alloc(m->staged, 1);
-        if (!m->stage) return taut__fail(TAUT_E_NOMEM, "data: out of memory for %zu bytes of host memory", m->staged);
-        m->stage_bytes = m->staged;
-    }
+    if (!taut__room(&m->stage, &m->stage_bytes, m->staged, 1))
+        return taut__fail(TAUT_E_NOMEM, "data: out of memory for %zu bytes of host memory", m->staged);
     for (size_t i = 0; i < m->n; i++) m->message[i].stage = m->stage + m->message[i].at;
     return TAUT_OK;
 }
@@ -121,8 +115,7 @@ static taut_status group_end(taut__data *d)
     if (stages(m)) TAUT_TRY(make_stage(m));
     if (stages(m)) TAUT_TRY(copy_all(m, true));
     else if (m->space) TAUT_TRY(m->space->event_record(m->event, m->place));
-    if (!m->space || stages(m))
-        return post(m, false); /* else the place's work may still be using what is received into */
+    if (!m->space || stages(m)) return post(m, false); /* else the place may still use what is received into */
     return TAUT_OK;
 }
 

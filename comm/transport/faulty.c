@@ -1,7 +1,5 @@
-/* faulty.c : see faulty.h. What is not sent as it is goes as a copy that belongs to the wrapper; the caller's request is done at once. */
-#include "faulty.h"
+/* faulty.c : see wrapped.h. What is not sent as it is goes as a copy that belongs to the wrapper; the caller's request is done at once. */
 #include "wrapped.h"
-#include <stdio.h>
 #include <string.h>
 
 enum { REORDER_US = 2000 }; /* how long a message waits for the one that is to overtake it */
@@ -19,14 +17,12 @@ typedef struct copy {
 typedef struct faulty {
     taut__wrapped w;
     taut__faults  f;
-    uint64_t      number, made[TAUT_FAULTS], all;
+    uint64_t      number, all; /* messages, faults made */
     size_t        copies, reserved;
     copy         *first; /* in the order of sending */
 } faulty;
 
 static faulty *self_of(const taut__transport *t) { return (faulty *)(uintptr_t)t; }
-
-uint64_t taut__faulty_count(const taut__transport *t, taut__fault kind) { return self_of(t)->made[kind]; }
 
 /* ---- the text ---- */
 
@@ -159,13 +155,20 @@ static int draw(faulty *x, size_t bytes, uint32_t *number)
     return -1;
 }
 
+/* A request that the wrapper answers itself, at once. */
+static void sent(taut__request *r, int peer, int tag, const void *buf, size_t bytes)
+{
+    taut__request_begin(r, true, peer, tag, buf, bytes);
+    taut__request_end(r);
+}
+
 static taut_status damage(faulty *x, int kind, uint32_t number, taut__request *r, int peer, int tag, const void *buf,
                           size_t bytes)
 {
     copy *c = kind == TAUT_FAULT_DROP ? NULL : copy_of(x, peer, tag, buf, bytes);
     if (!c && kind != TAUT_FAULT_DROP) return taut__fail(TAUT_E_NOMEM, "faulty: out of memory for %zu bytes", bytes);
-    x->made[kind]++, x->all++;
-    taut__request_sent(r, peer, tag, buf, bytes);
+    x->all++;
+    sent(r, peer, tag, buf, bytes);
     switch (kind) {
     case TAUT_FAULT_DELAY: c->due = taut__now() + 1e-6 * x->f.delay_us * (double)number / 4294967296.0; return TAUT_OK;
     case TAUT_FAULT_REORDER: c->due = taut__now() + 1e-6 * REORDER_US, c->overtaken = true; return TAUT_OK;
@@ -192,7 +195,7 @@ static taut_status faulty_isend(taut__transport *t, taut__request *r, int peer, 
         copy *c = copy_of(x, peer, tag, buf, bytes);
         if (!c) return taut__fail(TAUT_E_NOMEM, "faulty: out of memory for %zu bytes", bytes);
         c->due = until;
-        taut__request_sent(r, peer, tag, buf, bytes);
+        sent(r, peer, tag, buf, bytes);
         return TAUT_OK;
     }
     taut_status s = kind < 0 ? x->w.inner->ops->isend(x->w.inner, r, peer, tag, buf, bytes)

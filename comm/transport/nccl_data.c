@@ -6,10 +6,10 @@
  * notices, elsewhere. What NCCL does not notice is a rank that is alive and does nothing: the engine's timeout does, and aborts. */
 #include "nccl_data.h"
 #include "nccl_minder.h"
-#include <string.h>
 
 typedef struct nccl_data {
     taut__data        base;
+    taut__data_ops    ops; /* what this NCCL does not have is not offered */
     const taut__nccl *n;
     taut__nccl_comm   comm;
     bool              owns, used;    /* used: operations have been given to it */
@@ -159,7 +159,7 @@ static void destroy(taut__data *data)
     taut__free(d);
 }
 
-static const taut__data_ops with_alltoall = {
+static const taut__data_ops ops = {
     .name = "nccl",
     .group_begin = group_begin,
     .send = nccl_send,
@@ -173,26 +173,14 @@ static const taut__data_ops with_alltoall = {
     .abort = abort_all,
     .destroy = destroy,
 };
-static const taut__data_ops without = {
-    .name = "nccl",
-    .group_begin = group_begin,
-    .send = nccl_send,
-    .recv = nccl_recv,
-    .group_end = group_end,
-    .sum = sum,
-    .gather = gather,
-    .ready = ready,
-    .waiting_for = waiting_for,
-    .abort = abort_all,
-    .destroy = destroy,
-};
 
 taut_status taut__data_nccl(const taut__nccl *n, taut__nccl_comm comm, bool owns, taut__data **out)
 {
     nccl_data *d = taut__alloc(1, sizeof *d);
     *out = NULL;
     if (!d) return taut__fail(TAUT_E_NOMEM, "NCCL: out of memory");
-    *d = (nccl_data){.base = {.ops = n->all_to_all ? &with_alltoall : &without}, .n = n, .comm = comm, .owns = owns};
+    *d = (nccl_data){.base.ops = &d->ops, .ops = ops, .n = n, .comm = comm, .owns = owns};
+    if (!n->all_to_all) d->ops.exchange = NULL;
     int r = n->count(comm, &d->base.size);
     if (r == TAUT__NCCL_OK) r = n->rank(comm, &d->base.rank);
     if (r == TAUT__NCCL_OK) r = n->device(comm, &d->device);

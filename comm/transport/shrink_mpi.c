@@ -105,8 +105,7 @@ static taut_status open_ears(meeting *g)
     }
     for (int r = 0; r < m->base.size; r++)
         if (r != m->base.rank && !m->gone[r])
-            (void)MPI_Isend(&g->here, sizeof g->here, MPI_BYTE, r, g->tag[0], m->comm,
-                            &g->out[r]); /* who is gone is gone */
+            (void)MPI_Isend(&g->here, sizeof g->here, MPI_BYTE, r, g->tag[0], m->comm, &g->out[r]); /* gone is gone */
     return TAUT_OK;
 }
 

@@ -9,13 +9,8 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
-enum {
-    TAUT_TCP_MAGIC = 0x54435001,
-    TAUT_TCP_VERSION = 1,
-    TAUT_TCP_ADDRESSES = 8,
-    TAUT_TCP_ROUND_MOST = 1024,
-    TAUT_TCP_RANKS = 1024
-};
+enum { TAUT_TCP_MAGIC = 0x54435001, TAUT_TCP_VERSION = 1 };
+enum { TAUT_TCP_ADDRESSES = 8, TAUT_TCP_ROUND_MOST = 1024, TAUT_TCP_RANKS = 1024 };
 
 /* ---- where a rank can be reached ---- */
 
@@ -54,7 +49,6 @@ taut_status taut__tcp_resolve(const char *text, bool passive, struct sockaddr_st
 int  taut__tcp_listen(const struct sockaddr_storage *at); /* -1, with errno; at: NULL for any address and port */
 int  taut__tcp_port(int fd);
 void taut__tcp_close(int *fd);                             /* does nothing for -1 */
-void taut__tcp_tune(int fd);                               /* nonblocking, no delay */
 int  taut__tcp_connect(const struct sockaddr_storage *to); /* begins to; -1, with errno */
 int  taut__tcp_connected(int fd, int wait_ms);             /* 1, 0: not yet, -1 with errno */
 #define TAUT_TCP_SILENT "no answer, as behind a firewall that drops packets"
@@ -62,8 +56,7 @@ int  taut__tcp_connected(int fd, int wait_ms);             /* 1, 0: not yet, -1 
 int    taut__tcp_send_all(int fd, const void *src, size_t n, double until);
 int    taut__tcp_recv_all(int fd, void *dst, size_t n, double until);
 double taut__tcp_deadline(int32_t ms); /* in so many ms; -1: never */
-bool   taut__tcp_exhausted(
-      int why); /* errno: this process, or machine, has no more descriptors or memory: waiting does not help */
+bool   taut__tcp_exhausted(int why);   /* errno: no more descriptors or memory here: waiting does not help */
 
 /* The first words on a connection, from who connects; who accepts answers with his. */
 typedef struct taut__tcp_hello {
@@ -89,9 +82,8 @@ typedef struct taut__tcp_greeter {
         taut__tcp_hello hello;
     } guest[TAUT_TCP_GUESTS];
 } taut__tcp_greeter;
-int  taut__tcp_greet(taut__tcp_greeter *g, int wait_ms,
-                     taut__tcp_hello *hello);       /* the next one whose words are good; -1: none in that time */
-void taut__tcp_greeter_close(taut__tcp_greeter *g); /* guests and listener */
+int  taut__tcp_greet(taut__tcp_greeter *g, int wait_ms, taut__tcp_hello *hello); /* of good words; -1: none came */
+void taut__tcp_greeter_close(taut__tcp_greeter *g);                              /* guests and listener */
 
 /* ---- meeting ---- */
 

@@ -49,7 +49,8 @@ void taut__tcp_close(int *fd)
     *fd = -1;
 }
 
-void taut__tcp_tune(int fd)
+/* Nonblocking, no delay. */
+static void tune(int fd)
 {
     int one = 1;
     fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
@@ -61,7 +62,7 @@ int taut__tcp_connect(const struct sockaddr_storage *to)
 {
     int fd = socket(to->ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0) return -1;
-    taut__tcp_tune(fd);
+    tune(fd);
     if (connect(fd, (const void *)to, taut__tcp_address_length(to)) == 0 || errno == EINPROGRESS) return fd;
     int why = errno;
     close(fd);
@@ -147,7 +148,7 @@ static void let_in(taut__tcp_greeter *g)
 {
     int fd = 0; /* while all seats are taken others wait outside: whoever has one says something soon, or loses it */
     while (g->n < TAUT_TCP_GUESTS && (fd = accept4(g->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0) {
-        taut__tcp_tune(fd);
+        tune(fd);
         memset(&g->guest[g->n], 0, sizeof g->guest[0]);
         g->guest[g->n].fd = fd;
         g->guest[g->n++].since = taut__now();

@@ -137,11 +137,10 @@ static taut_status open_root(taut__tcp_meeting *m, const struct sockaddr_storage
         taut__tcp_greeter_close(&m->greeter);
         return TAUT_OK;
     }
-    char text[252];
-    snprintf(text, sizeof text, "%s", taut_last_error());
-    tell_guests(m, s, text, NULL, 0);
-    tell_late(m, s, text);
-    return taut__fail(s, "%s", text);
+    taut__kept why = taut__keep_error();
+    tell_guests(m, s, why.text, NULL, 0);
+    tell_late(m, s, why.text);
+    return taut__fail(s, "%s", why.text);
 }
 
 /* ---- other ranks ---- */

@@ -48,14 +48,17 @@ static void give_up(call *c)
     c->rest = c->at == 0 ? taut__now() + 0.05 : 0; /* all have been tried */
 }
 
+static void fail(call *c, int how, int error)
+{
+    note(c, how, error);
+    give_up(c);
+}
+
 static void say_who(mesh *m, int peer, call *c)
 {
     taut__tcp_hello h;
     int             there = taut__tcp_connected(c->fd, 0);
-    if (there < 0) {
-        note(c, FAILED, errno);
-        give_up(c);
-    }
+    if (there < 0) fail(c, FAILED, errno);
     if (there <= 0) return;
     taut__tcp_hello_fill(&h, TAUT_TCP_TO_STAY, m->rank, peer, m->ranks, m->job);
     if (send(c->fd, &h, sizeof h, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)sizeof h) {
@@ -63,24 +66,20 @@ static void say_who(mesh *m, int peer, call *c)
         note(c, DEAF, 0);
         return;
     }
-    note(c, FAILED, errno); /* the first bytes: there is room */
-    give_up(c);
+    fail(c, FAILED, errno); /* the first bytes: there is room */
 }
 
 static void hear_answer(mesh *m, int peer, call *c)
 {
     ssize_t k = recv(c->fd, (char *)&c->answer + c->got, sizeof c->answer - c->got, MSG_DONTWAIT);
-    if (k == 0 || (k < 0 && errno != EAGAIN && errno != EINTR)) {
-        note(c, k == 0 ? OTHER : FAILED, k == 0 ? 0 : errno);
-        give_up(c);
-    }
+    if (k == 0) fail(c, OTHER, 0);
+    else if (k < 0 && errno != EAGAIN && errno != EINTR) fail(c, FAILED, errno);
     if (k <= 0 || (c->got += (size_t)k) < sizeof c->answer) return;
     const taut__tcp_hello *h = &c->answer;
     bool him = taut__tcp_hello_good(h) && h->version == TAUT_TCP_VERSION && h->job == m->job && h->from == peer &&
                h->to == m->rank;
     if (!him) {
-        note(c, OTHER, 0);
-        give_up(c);
+        fail(c, OTHER, 0);
         return;
     }
     m->fd[peer] = c->fd;
@@ -96,10 +95,7 @@ static void advance(mesh *m, int peer)
         c->since = taut__now();
         c->fd = taut__tcp_connect(&c->to[c->at]);
         if (c->fd >= 0) note(c, SILENT, 0);
-        else {
-            note(c, FAILED, errno);
-            give_up(c);
-        }
+        else fail(c, FAILED, errno);
         return;
     }
     if (!c->said) say_who(m, peer, c);

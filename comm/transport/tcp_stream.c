@@ -47,21 +47,13 @@ static bool remove_from(taut__tcp_list *l, const taut__request *r)
     return false;
 }
 
-static taut__request *take_tag(taut__tcp_list *l, int tag)
+/* The first with this id, or else this tag. */
+static taut__request *take(taut__tcp_list *l, bool by_id, uint32_t value)
 {
     for (taut__request **at = &l->head; *at; at = &(*at)->next)
-        if ((*at)->tag == tag) return unlink_at(l, at);
+        if ((by_id ? (*at)->id : (uint32_t)(*at)->tag) == value) return unlink_at(l, at);
     return NULL;
 }
-
-static taut__request *take_id(taut__tcp_list *l, uint32_t id)
-{
-    for (taut__request **at = &l->head; *at; at = &(*at)->next)
-        if ((*at)->id == id) return unlink_at(l, at);
-    return NULL;
-}
-
-static void finish(taut__request *r) { atomic_store_explicit(&r->done, true, memory_order_release); }
 
 static uint32_t check_of(const taut__tcp_stream *s, const taut__tcp_header *h, uint32_t count)
 {
@@ -84,12 +76,7 @@ static void begin_request(taut__tcp_stream *s, taut__request *r)
 {
     s->current = r;
     s->body = NULL, s->body_left = 0;
-    switch (r->phase) {
-    case EAGER: put_header(s, EAGER, 0, r->tag, r->bytes); break;
-    case ASK: put_header(s, ASK, r->id, r->tag, r->bytes); break;
-    case GRANT: put_header(s, GRANT, r->id, r->tag, 0); break;
-    default: put_header(s, DATA, r->id, r->tag, r->bytes); break;
-    }
+    put_header(s, r->phase, r->id, r->tag, r->phase == GRANT ? 0 : r->bytes);
     if (r->phase == EAGER || r->phase == DATA) s->body = r->buf, s->body_left = r->bytes;
 }
 
@@ -121,7 +108,7 @@ static void end_item(taut__tcp_stream *s)
     } else if (r && r->phase == GRANT) {
         append(&s->granted, r);
     } else if (r) {
-        finish(r);
+        taut__request_end(r);
     }
 }
 
@@ -153,8 +140,7 @@ taut_status taut__tcp_stream_write(taut__tcp_stream *s)
         ssize_t       n = sendmsg(s->fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (n >= 0) written(s, (size_t)n);
         else if (errno == EAGAIN) return TAUT_OK;
-        else if (errno == EPIPE || errno == ECONNRESET)
-            return TAUT_OK; /* reading tells the rest: its last words may lie there */
+        else if (errno == EPIPE || errno == ECONNRESET) return TAUT_OK; /* reading tells the rest: its last words */
         else if (errno != EINTR)
             return taut__fail(TAUT_E_TRANSPORT, "TCP: sending to rank %d: %s", s->peer, strerror(errno));
     }
@@ -239,11 +225,9 @@ static taut_status early_add(taut__tcp_stream *s, bool asks, taut__tcp_early **m
 
 static void early_unlink(taut__tcp_stream *s, const taut__tcp_early *e)
 {
-    for (taut__tcp_early **at = &s->early; *at; at = &(*at)->next)
-        if (*at == e) {
-            *at = e->next;
-            return;
-        }
+    taut__tcp_early **at = &s->early;
+    while (*at && *at != e) at = &(*at)->next;
+    if (*at) *at = e->next;
 }
 
 static void deliver(taut__tcp_stream *s, taut__tcp_early *e, taut__request *r)
@@ -251,7 +235,7 @@ static void deliver(taut__tcp_stream *s, taut__tcp_early *e, taut__request *r)
     r->got = e->bytes;
     memcpy(r->buf, e->data, taut__min(e->bytes, r->bytes));
     early_give(s, e);
-    finish(r);
+    taut__request_end(r);
 }
 
 static void grant(taut__tcp_stream *s, taut__request *r, uint32_t id, size_t bytes)
@@ -271,7 +255,7 @@ static void receive_into(taut__tcp_stream *s, taut__request *r)
 
 static taut_status open_eager(taut__tcp_stream *s)
 {
-    taut__request *r = take_tag(&s->posted, s->ih.tag);
+    taut__request *r = take(&s->posted, false, (uint32_t)s->ih.tag);
     if (s->ih.bytes > EAGER_MOST) return damaged(s, "a message that should have asked");
     if (r) {
         r->got = (size_t)s->ih.bytes;
@@ -285,7 +269,7 @@ static taut_status open_eager(taut__tcp_stream *s)
 
 static taut_status open_ask(taut__tcp_stream *s)
 {
-    taut__request   *r = take_tag(&s->posted, s->ih.tag);
+    taut__request   *r = take(&s->posted, false, (uint32_t)s->ih.tag);
     taut__tcp_early *e;
     s->left_in = 0;
     if (!r) return early_add(s, true, &e);
@@ -295,7 +279,7 @@ static taut_status open_ask(taut__tcp_stream *s)
 
 static taut_status open_grant(taut__tcp_stream *s)
 {
-    taut__request *r = take_id(&s->waiting, s->ih.id);
+    taut__request *r = take(&s->waiting, true, s->ih.id);
     s->left_in = 0;
     if (!r) return TAUT_OK; /* given up since */
     r->phase = DATA;
@@ -305,7 +289,7 @@ static taut_status open_grant(taut__tcp_stream *s)
 
 static taut_status open_data(taut__tcp_stream *s)
 {
-    taut__request *r = take_id(&s->granted, s->ih.id);
+    taut__request *r = take(&s->granted, true, s->ih.id);
     if (!r) return TAUT_OK; /* given up since */
     if (r->got != s->ih.bytes) return damaged(s, "another length than it asked for");
     receive_into(s, r);
@@ -344,7 +328,7 @@ static void close_message(taut__tcp_stream *s)
         s->left |= s->heard.status == TAUT_OK && s->heard.word == TAUT_WORD_LEAVES;
         s->failed |= s->heard.status != TAUT_OK;
     }
-    if (s->into) finish(s->into);
+    if (s->into) taut__request_end(s->into);
     s->into = NULL, s->into_early = NULL;
     if (!e) return;
     e->complete = true;
@@ -459,7 +443,7 @@ void taut__tcp_stream_cancel(taut__tcp_stream *s, taut__request *r)
     if (s->current == r) s->current = NULL, s->body = NULL;
     if (!remove_from(&s->out, r) && !remove_from(&s->waiting, r) && !remove_from(&s->posted, r))
         remove_from(&s->granted, r);
-    finish(r);
+    taut__request_end(r);
 }
 
 void taut__tcp_stream_init(taut__tcp_stream *s, int fd, int peer, uint64_t job)

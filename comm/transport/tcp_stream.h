@@ -71,11 +71,10 @@ void taut__tcp_stream_release(taut__tcp_stream *s);
 taut_status taut__tcp_stream_send(taut__tcp_stream *s, taut__request *r);
 taut_status taut__tcp_stream_recv(taut__tcp_stream *s, taut__request *r);
 void        taut__tcp_stream_cancel(taut__tcp_stream *s, taut__request *r);
-void        taut__tcp_stream_tell(taut__tcp_stream   *s,
-                                  const taut__notice *word); /* before all that has not begun to be written */
-taut_status taut__tcp_stream_write(taut__tcp_stream *s);     /* as much as goes out now */
-taut_status taut__tcp_stream_read(taut__tcp_stream *s);      /* what is there, up to a limit, or until there is news */
-void        taut__tcp_stream_drain(taut__tcp_stream *s);     /* what is there, to nowhere */
+void        taut__tcp_stream_tell(taut__tcp_stream *s, const taut__notice *word); /* before all that has not begun */
+taut_status taut__tcp_stream_write(taut__tcp_stream *s);                          /* as much as goes out now */
+taut_status taut__tcp_stream_read(taut__tcp_stream *s);  /* what is there, up to a limit, or until there is news */
+void        taut__tcp_stream_drain(taut__tcp_stream *s); /* what is there, to nowhere */
 bool        taut__tcp_stream_writes(const taut__tcp_stream *s); /* there is more to write */
 taut_status taut__tcp_stream_missed(const taut__tcp_stream *s); /* an error if it is gone and something waits for it */
 

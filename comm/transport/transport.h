@@ -43,15 +43,13 @@ typedef struct taut__transport_ops {
     const char *name;
     taut_status (*isend)(taut__transport *t, taut__request *r, int peer, int tag, const void *buf, size_t bytes);
     taut_status (*irecv)(taut__transport *t, taut__request *r, int peer, int tag, void *buf, size_t room);
-    taut_status (*poll)(taut__transport *t);  /* marks what has finished */
-    void (*idle)(taut__transport *t, int us); /* wait for something to happen, at most this long */
-    void (*cancel)(taut__transport *t,
-                   taut__request   *r); /* after a failure; r is done afterwards, its buffer perhaps not: dirty */
+    taut_status (*poll)(taut__transport *t);              /* marks what has finished */
+    void (*idle)(taut__transport *t, int us);             /* wait for something to happen, at most this long */
+    void (*cancel)(taut__transport *t, taut__request *r); /* after a failure: done; its buffer perhaps not: dirty */
     taut_status (*reserve)(taut__transport *t, size_t requests); /* so many more may be under way at once */
     /* (optional) in-place sum over all ranks, blocking, the same bits everywhere. NULL: not offered */
     taut_status (*allreduce)(taut__transport *t, void *buf, size_t n, taut__number kind);
-    void (*end_job)(taut__transport *t,
-                    const char      *why); /* with allreduce: end all ranks, from any thread; does not return */
+    void (*end_job)(taut__transport *t, const char *why); /* with allreduce: ends all ranks; any thread; no return */
     void (*abort)(taut__transport *t, const taut__notice *why); /* tell all ranks; the first notice wins */
     bool (*aborted)(taut__transport *t, taut__notice *why);     /* has another rank told us? */
     /* A word to one rank, or to all others (peer -1), of whom one may lose it that has many to hear. TAUT_WORD_LEAVES is the last one
@@ -109,6 +107,20 @@ static inline bool taut__all_done(const taut__request *r, size_t n)
     return true;
 }
 void taut__requests_init(taut__request *r, size_t n); /* done, nothing under way */
+
+/* For implementations: r is under way from now on. */
+static inline void taut__request_begin(taut__request *r, bool send, int peer, int tag, const void *buf, size_t bytes)
+{
+    atomic_store_explicit(&r->done, false, memory_order_relaxed);
+    r->send = send;
+    r->peer = peer, r->tag = tag;
+    r->buf = (void *)(uintptr_t)buf, r->bytes = bytes;
+    r->got = 0;
+    r->phase = 0, r->id = 0;
+}
+static inline void taut__request_end(taut__request *r) { atomic_store_explicit(&r->done, true, memory_order_release); }
+/* Where requests are links of lists there is nothing to reserve. */
+taut_status taut__reserves_nothing(taut__transport *t, size_t requests);
 
 /* ranks transports that share memory; fake_hosts > 0: pretend that so many consecutive ranks share a host */
 taut_status taut__threads_create(int ranks, int fake_hosts, taut__transport **t);

@@ -15,17 +15,10 @@
 
 enum { WHOLE_MAX = 1 << 30, CHECK_SEED = 12345, ABORT_S = 2 };
 
-static taut_status failed(int rc, const char *what)
-{
-    char text[MPI_MAX_ERROR_STRING] = "";
-    int  n = 0;
-    MPI_Error_string(rc, text, &n);
-    return taut__fail(TAUT_E_TRANSPORT, "MPI: %s: %s", what, text);
-}
 #define MPI_TRY(call, what)                                                                                            \
     do {                                                                                                               \
         int mpi_rc_ = (call);                                                                                          \
-        if (mpi_rc_ != MPI_SUCCESS) return failed(mpi_rc_, what);                                                      \
+        if (mpi_rc_ != MPI_SUCCESS) return taut__mpi_failed(mpi_rc_, what);                                            \
     } while (0)
 
 static taut__mpi *self_of(taut__transport *t) { return (taut__mpi *)t; }
@@ -44,7 +37,7 @@ static taut_status message_type(size_t bytes, MPI_Datatype *type, int *count)
     MPI_TRY(MPI_Type_contiguous(WHOLE_MAX, MPI_BYTE, &whole), "datatype");
     int rc = MPI_Type_create_struct(2, length, at, (MPI_Datatype[]){whole, MPI_BYTE}, type);
     MPI_Type_free(&whole);
-    if (rc != MPI_SUCCESS) return failed(rc, "datatype");
+    if (rc != MPI_SUCCESS) return taut__mpi_failed(rc, "datatype");
     *count = 1;
     MPI_TRY(MPI_Type_commit(type), "datatype");
     return TAUT_OK;
@@ -61,13 +54,7 @@ static taut_status start(taut__mpi *m, taut__request *r, bool send, int peer, in
                   : MPI_Irecv(buf, count, p->type, peer, tag, m->comm, &m->request[m->n]);
     taut__mpi_out(m);
     if (rc != MPI_SUCCESS) return taut__mpi_call_failed(m, m->comm, rc, send ? "send" : "receive");
-    r->send = send;
-    r->peer = peer;
-    r->tag = tag;
-    r->buf = buf;
-    r->bytes = bytes;
-    r->got = 0;
-    atomic_store_explicit(&r->done, false, memory_order_relaxed);
+    taut__request_begin(r, send, peer, tag, buf, bytes);
     p->request = r;
     m->n++;
     return TAUT_OK;
@@ -94,7 +81,7 @@ static void finish(taut__mpi_pending *p, const MPI_Status *s)
     if (!p->request->send) MPI_Get_elements_x(s, p->type, &got);
     release_type(p);
     p->request->got = (size_t)got;
-    atomic_store_explicit(&p->request->done, true, memory_order_release);
+    taut__request_end(p->request);
 }
 
 /* Finished requests are MPI_REQUEST_NULL; keep the others dense, in order. */
@@ -187,27 +174,17 @@ static void mpi_cancel(taut__transport *t, taut__request *r)
         compact(m);
         break;
     }
-    atomic_store_explicit(&r->done, true, memory_order_release);
+    taut__request_end(r);
 }
 
 static taut_status mpi_reserve(taut__transport *t, size_t requests)
 {
-    taut__mpi         *m = self_of(t);
-    size_t             room = m->room + requests;
-    MPI_Request       *request = taut__alloc(room, sizeof *request);
-    MPI_Status        *status = taut__alloc(room, sizeof *status);
-    int               *index = taut__alloc(room, sizeof *index);
-    taut__mpi_pending *owner = taut__alloc(room, sizeof *owner);
-    if (!request || !status || !index || !owner || room > INT32_MAX) {
-        taut__free(request), taut__free(status), taut__free(index), taut__free(owner);
+    taut__mpi *m = self_of(t);
+    size_t     room = m->room + requests;
+    if (room > INT32_MAX || !taut__grow(&m->request, m->n, room, sizeof *m->request) ||
+        !taut__grow(&m->owner, m->n, room, sizeof *m->owner) || !taut__grow(&m->status, 0, room, sizeof *m->status) ||
+        !taut__grow(&m->index, 0, room, sizeof *m->index))
         return taut__fail(TAUT_E_NOMEM, "MPI: out of memory for %zu requests", room);
-    }
-    if (m->n) { /* nothing to move from NULL the first time */
-        memcpy(request, m->request, m->n * sizeof *request);
-        memcpy(owner, m->owner, m->n * sizeof *owner);
-    }
-    taut__free(m->request), taut__free(m->status), taut__free(m->index), taut__free(m->owner);
-    m->request = request, m->status = status, m->index = index, m->owner = owner;
     m->room = room;
     return TAUT_OK;
 }
@@ -264,7 +241,7 @@ static taut_status check_native(taut__mpi *m, float *x) /* x: CHECK_MOST floats 
         h[0] = XXH3_64bits(x, (size_t)sizes[k] * sizeof *x);
         h[1] = ~h[0];
         if (rc == MPI_SUCCESS) rc = MPI_Allreduce(h, all, 2, MPI_UINT64_T, MPI_MAX, m->native);
-        if (rc != MPI_SUCCESS) return failed(rc, "MPI_Allreduce");
+        if (rc != MPI_SUCCESS) return taut__mpi_failed(rc, "MPI_Allreduce");
         same &= all[0] == ~all[1];
     }
     m->exact = same;
@@ -381,7 +358,7 @@ static taut_status find_hosts(taut__mpi *m, int fake_hosts)
     if (rc != MPI_SUCCESS) taut__mpi_revoke(local); /* for those who wait for this rank in it */
     MPI_Comm_free(&local);
     if (rc == MPI_SUCCESS) rc = MPI_Allgather(&lowest, 1, MPI_INT, first, 1, MPI_INT, m->comm);
-    if (rc != MPI_SUCCESS) return failed(rc, "finding the ranks of each host");
+    if (rc != MPI_SUCCESS) return taut__mpi_failed(rc, "finding the ranks of each host");
     for (int r = 0, hosts = 0; r < size; r++) first[r] = first[r] == r ? hosts++ : first[first[r]];
     return TAUT_OK;
 }

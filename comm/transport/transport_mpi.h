@@ -4,7 +4,6 @@
 #define TAUT_TRANSPORT_MPI_H
 
 #include "../taut_mpi.h"
-#include "transport.h"
 #include "watchdog.h"
 
 enum { TAUT_MPI_TAG_NOTICE = 0 };
@@ -90,7 +89,8 @@ taut_status taut__mpi_go_on(taut__mpi *m, MPI_Comm *left, int *old, taut__mpi_ma
 /* Marks in gone[] (as many as comm has ranks) those of which MPI knows that they have failed. Returns how many: 0 where the MPI cannot tell. */
 int taut__mpi_lost(MPI_Comm comm, bool *gone);
 /* No call on comm blocks any more, on any rank: those under way fail. Nothing where the MPI cannot. */
-void taut__mpi_revoke(MPI_Comm comm);
+void        taut__mpi_revoke(MPI_Comm comm);
+taut_status taut__mpi_failed(int rc, const char *what); /* TAUT_E_TRANSPORT, with MPI's words; ulfm_mpi.c */
 /* What a failed call means: TAUT_E_PEER where MPI knows of lost ranks, else TAUT_E_TRANSPORT with MPI's words. */
 taut_status taut__mpi_call_failed(taut__mpi *m, MPI_Comm comm, int rc, const char *what);
 /* Only after taut__mpi_lost() > 0 on some rank, with those who live, whatever happens to comm meanwhile; old[i]: what rank i is in `from`. */

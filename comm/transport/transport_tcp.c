@@ -13,7 +13,6 @@
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <time.h>
-#include <unistd.h>
 
 enum { EVENTS = 64, IDLE_MOST_US = 1000 };
 static const double STILL_S = 2, ABORT_S = 0.2; /* how long nothing may move until what is left to send is given up */
@@ -54,11 +53,9 @@ static void enlist(tcp *m)
 static void delist(const tcp *m)
 {
     pthread_mutex_lock(&all_lock);
-    for (tcp **at = &all; *at; at = &(*at)->next)
-        if (*at == m) {
-            *at = m->next;
-            break;
-        }
+    tcp **at = &all;
+    while (*at && *at != m) at = &(*at)->next;
+    if (*at) *at = m->next;
     pthread_mutex_unlock(&all_lock);
 }
 
@@ -73,19 +70,9 @@ static void listen_to(tcp *m, int r)
     if (epoll_ctl(m->epoll, EPOLL_CTL_MOD, s->fd, &e) == 0) m->listens[r] = writes;
 }
 
-static void fill(taut__request *r, bool send, int peer, int tag, void *buf, size_t bytes)
-{
-    atomic_store_explicit(&r->done, false, memory_order_relaxed);
-    r->send = send;
-    r->peer = peer, r->tag = tag;
-    r->buf = buf, r->bytes = bytes;
-    r->got = 0;
-    r->phase = 0, r->id = 0;
-}
-
 static taut_status tcp_isend(taut__transport *t, taut__request *r, int peer, int tag, const void *buf, size_t bytes)
 {
-    fill(r, true, peer, tag, (void *)(uintptr_t)buf, bytes);
+    taut__request_begin(r, true, peer, tag, buf, bytes);
     taut_status s = taut__tcp_stream_send(self_of(t)->stream[peer], r);
     listen_to(self_of(t), peer);
     return s;
@@ -93,7 +80,7 @@ static taut_status tcp_isend(taut__transport *t, taut__request *r, int peer, int
 
 static taut_status tcp_irecv(taut__transport *t, taut__request *r, int peer, int tag, void *buf, size_t room)
 {
-    fill(r, false, peer, tag, buf, room);
+    taut__request_begin(r, false, peer, tag, buf, room);
     taut_status s = taut__tcp_stream_recv(self_of(t)->stream[peer], r);
     listen_to(self_of(t), peer);
     return s;
@@ -165,12 +152,6 @@ static void tcp_idle(taut__transport *t, int us)
 static void tcp_cancel(taut__transport *t, taut__request *r)
 {
     if (!taut__done(r)) taut__tcp_stream_cancel(self_of(t)->stream[r->peer], r);
-}
-
-static taut_status tcp_reserve(taut__transport *t, size_t requests)
-{
-    (void)t, (void)requests; /* requests are links of lists: there is nothing to reserve */
-    return TAUT_OK;
 }
 
 /* ---- words and failures ---- */
@@ -285,7 +266,7 @@ static const taut__transport_ops ops = {
     .poll = tcp_poll,
     .idle = tcp_idle,
     .cancel = tcp_cancel,
-    .reserve = tcp_reserve,
+    .reserve = taut__reserves_nothing,
     .abort = tcp_abort,
     .aborted = tcp_aborted,
     .tell = tcp_tell,

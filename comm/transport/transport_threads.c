@@ -4,11 +4,9 @@
  * mailbox, look for the partner, and copy when they find it, straight from the sender's buffer to the receiver's. Both
  * requests are then done; `done` is released after the copy and acquired by its owner's poll. Whoever waits sleeps on
  * his own mailbox's condition, which is signalled when one of his requests is done. */
-#include "transport.h"
 #include "../base/thread.h"
-#include <stdlib.h>
+#include "transport.h"
 #include <string.h>
-#include <time.h>
 
 enum { WORDS = 16 };
 
@@ -77,27 +75,15 @@ static void append(taut__request **list, taut__request *r)
 static void deliver(taut__request *send, taut__request *recv)
 {
     recv->got = send->bytes;
-    memcpy(recv->buf, send->buf,
-           taut__min(send->bytes, recv->bytes)); /* longer than the room: the owner sees got > bytes */
-    atomic_store_explicit(&recv->done, true, memory_order_release);
-    atomic_store_explicit(&send->done, true, memory_order_release);
-}
-
-static void fill(taut__request *r, bool send, int peer, int tag, void *buf, size_t bytes)
-{
-    atomic_store_explicit(&r->done, false, memory_order_relaxed);
-    r->send = send;
-    r->peer = peer;
-    r->tag = tag;
-    r->buf = buf;
-    r->bytes = bytes;
-    r->got = 0;
+    memcpy(recv->buf, send->buf, taut__min(send->bytes, recv->bytes)); /* longer: the owner sees got > bytes */
+    taut__request_end(recv);
+    taut__request_end(send);
 }
 
 static taut_status threads_isend(taut__transport *t, taut__request *r, int peer, int tag, const void *buf, size_t bytes)
 {
     mailbox *b = &hub_of(t)->box[peer];
-    fill(r, true, peer, tag, (void *)(uintptr_t)buf, bytes);
+    taut__request_begin(r, true, peer, tag, buf, bytes);
     r->got = (size_t)t->rank;
     pthread_mutex_lock(&b->lock);
     taut__request *recv = take(&b->posted, t->rank, tag, false);
@@ -115,7 +101,7 @@ static taut_status threads_isend(taut__transport *t, taut__request *r, int peer,
 static taut_status threads_irecv(taut__transport *t, taut__request *r, int peer, int tag, void *buf, size_t room)
 {
     mailbox *b = &hub_of(t)->box[t->rank];
-    fill(r, false, peer, tag, buf, room);
+    taut__request_begin(r, false, peer, tag, buf, room);
     pthread_mutex_lock(&b->lock);
     taut__request *send = take(&b->unmatched, peer, tag, true);
     if (send) deliver(send, r);
@@ -140,13 +126,8 @@ static void threads_idle(taut__transport *t, int us)
     us = us > EACH_US * t->size ? us : EACH_US * t->size;
     threads_transport *self = (threads_transport *)t;
     mailbox           *b = &self->hub->box[t->rank];
-    struct timespec    until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += us * 1000L;
-    until.tv_sec += until.tv_nsec / 1000000000L;
-    until.tv_nsec %= 1000000000L;
     pthread_mutex_lock(&b->lock);
-    if (b->events == self->seen) pthread_cond_timedwait(&b->changed, &b->lock, &until);
+    if (b->events == self->seen) taut__wait_ns(&b->changed, &b->lock, us * 1000L);
     self->seen = b->events;
     pthread_mutex_unlock(&b->lock);
 }
@@ -156,18 +137,16 @@ static void threads_cancel(taut__transport *t, taut__request *r)
     if (taut__done(r)) return;
     mailbox *b = &hub_of(t)->box[r->send ? r->peer : t->rank];
     pthread_mutex_lock(&b->lock);
-    for (taut__request **list = r->send ? &b->unmatched : &b->posted; *list; list = &(*list)->next)
-        if (*list == r) {
-            *list = r->next;
-            break;
-        }
+    taut__request **at = r->send ? &b->unmatched : &b->posted;
+    while (*at && *at != r) at = &(*at)->next;
+    if (*at) *at = r->next;
     pthread_mutex_unlock(&b->lock);
-    atomic_store_explicit(&r->done, true, memory_order_release);
+    taut__request_end(r);
 }
 
-static taut_status threads_reserve(taut__transport *t, size_t requests)
+taut_status taut__reserves_nothing(taut__transport *t, size_t requests)
 {
-    (void)t, (void)requests; /* requests are links of lists: there is nothing to reserve */
+    (void)t, (void)requests;
     return TAUT_OK;
 }
 
@@ -284,20 +263,13 @@ static taut_status close_meeting(taut__transport *t, int *old)
 
 static taut_status meet(taut__transport *t, int wait_ms, int *old)
 {
-    hub            *h = hub_of(t);
-    struct timespec nap;
+    hub *h = hub_of(t);
     if (!h->here && !(h->here = taut__alloc((size_t)h->ranks, sizeof *h->here)))
         return taut__fail(TAUT_E_NOMEM, "threads: out of memory");
     if (h->closed) return taut__fail(TAUT_E_PEER, "the survivors have gone on without rank %d", t->rank);
     if (h->came++ == 0) h->until = taut__now() + 1e-3 * wait_ms;
     h->here[t->rank] = true;
-    while (!h->closed && h->came < h->ranks && taut__now() < h->until) {
-        clock_gettime(CLOCK_MONOTONIC, &nap);
-        nap.tv_nsec += 10000000;
-        nap.tv_sec += nap.tv_nsec / 1000000000L;
-        nap.tv_nsec %= 1000000000L;
-        pthread_cond_timedwait(&h->met, &h->lock, &nap);
-    }
+    while (!h->closed && h->came < h->ranks && taut__now() < h->until) taut__wait_ns(&h->met, &h->lock, 10000000);
     if (!h->closed) return close_meeting(t, old);
     return h->made == TAUT_OK ? TAUT_OK
                               : taut__fail(h->made, "threads: no communicator of the survivors could be made");
@@ -320,7 +292,7 @@ static const taut__transport_ops ops = {
     .poll = threads_poll,
     .idle = threads_idle,
     .cancel = threads_cancel,
-    .reserve = threads_reserve,
+    .reserve = taut__reserves_nothing,
     .abort = threads_abort,
     .aborted = threads_aborted,
     .tell = threads_tell,

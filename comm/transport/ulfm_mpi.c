@@ -66,10 +66,17 @@ void taut__mpi_revoke(MPI_Comm comm)
     if (there() && comm != MPI_COMM_NULL) (void)ulfm.revoke(comm);
 }
 
-taut_status taut__mpi_call_failed(taut__mpi *m, MPI_Comm comm, int rc, const char *what)
+taut_status taut__mpi_failed(int rc, const char *what)
 {
     char text[MPI_MAX_ERROR_STRING] = "";
-    int  n = taut__mpi_lost(comm, m->gone), first = 0, revoked = 0;
+    int  n = 0;
+    MPI_Error_string(rc, text, &n);
+    return taut__fail(TAUT_E_TRANSPORT, "MPI: %s: %s", what, text);
+}
+
+taut_status taut__mpi_call_failed(taut__mpi *m, MPI_Comm comm, int rc, const char *what)
+{
+    int n = taut__mpi_lost(comm, m->gone), first = 0, revoked = 0;
     while (n > 0 && first < m->base.size && !m->gone[first]) first++;
     if (n > 0 && first < m->base.size)
         return n == 1
@@ -78,8 +85,7 @@ taut_status taut__mpi_call_failed(taut__mpi *m, MPI_Comm comm, int rc, const cha
                                 first, n - 1);
     if (there() && ulfm.is_revoked(comm, &revoked) == MPI_SUCCESS && revoked)
         return taut__fail(TAUT_E_PEER, "another rank has given up MPI's communicator, which has lost a rank");
-    MPI_Error_string(rc, text, &n);
-    return taut__fail(TAUT_E_TRANSPORT, "MPI: %s: %s", what, text);
+    return taut__mpi_failed(rc, what);
 }
 
 bool taut__mpi_agree_on(MPI_Comm comm, bool mine)

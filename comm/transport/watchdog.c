@@ -89,11 +89,7 @@ void taut__watchdog_init(taut__watchdog *w, taut__transport *t, int32_t timeout_
 void taut__watchdog_destroy(taut__watchdog *w)
 {
     if (!w->there) return;
-    pthread_mutex_lock(&w->lock);
-    w->quit = true;
-    pthread_cond_signal(&w->wake);
-    pthread_mutex_unlock(&w->lock);
-    if (w->running) pthread_join(w->thread, NULL);
+    taut__thread_stop(w->thread, w->running, &w->lock, &w->wake, &w->quit);
     pthread_mutex_destroy(&w->lock);
     pthread_cond_destroy(&w->wake);
     w->there = false;

@@ -71,14 +71,3 @@ void taut__wrap(taut__wrapped *w, taut__transport *inner, const char *name)
     };
     w->base.ops = &w->ops;
 }
-
-void taut__request_sent(taut__request *r, int peer, int tag, const void *buf, size_t bytes)
-{
-    r->send = true;
-    r->peer = peer;
-    r->tag = tag;
-    r->buf = (void *)(uintptr_t)buf;
-    r->bytes = bytes;
-    r->got = 0;
-    atomic_store_explicit(&r->done, true, memory_order_release);
-}

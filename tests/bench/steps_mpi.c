@@ -16,7 +16,7 @@
  * SECONDS is the system's time of day, for comparing with that of the event; DELAY how much of the time since its last step the rank was ready
  * to run and had no processor. A rank that has failed ends without MPI_Finalize, as it
  * would wait there for those that are gone. tests/long/test_moments.sh kills, stops and cuts off ranks of it. */
-#include "comm/base/run_delay.h"
+#include "comm/base/thread.h"
 #include "comm/core/communicator.h"
 #include "comm/taut_mpi.h"
 #include <pthread.h>

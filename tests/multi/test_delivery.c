@@ -1,8 +1,7 @@
-/* test_delivery.c : messages that are dropped, delayed, doubled, overtaken, flipped and cut by seed (comm/transport/faulty.h). With
+/* test_delivery.c : messages that are dropped, delayed, doubled, overtaken, flipped and cut by seed (comm/transport/faulty.c). With
  * delivery=assured the results are those of a run without damage, bit for bit, or a damage that came twice is an error; without it
  * a damaged frame and a lost message are errors. Never a wrong sum, never a hang. Ranks are threads. LONG=1: more seeds. It mostly waits. */
-#include "comm/transport/assured.h"
-#include "comm/transport/faulty.h"
+#include "comm/transport/wrapped.h"
 #include "tests/support/ranks.h"
 #include "../support/suite.h"
 #include <stdio.h>

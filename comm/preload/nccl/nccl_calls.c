@@ -212,8 +212,8 @@ static taut_status compress_here(site *s, const taut__nccl_call *c, taut__data *
 /* On the communicator's device, as NCCL does it; the program's own stays what it was. */
 static taut_status compress(site *s, const taut__nccl_call *c, taut__data *d)
 {
-    taut__kept  was = taut__keep_device();
-    taut_status status = taut__space_use(taut__memory_of(taut__nccl_space), kind_of(c, d).place);
+    taut__kept_device was = taut__keep_device();
+    taut_status       status = taut__space_use(taut__memory_of(taut__nccl_space), kind_of(c, d).place);
     if (status == TAUT_OK) status = compress_here(s, c, d);
     taut__restore_device(was);
     return status;
@@ -332,11 +332,6 @@ static bool is_busy(taut__nccl_comm comm)
     return false;
 }
 
-static void wait_until_idle(taut__nccl_comm comm)
-{
-    while (is_busy(comm)) pthread_cond_wait(&idle, &lock);
-}
-
 void taut__nccl_abandon(taut__nccl_comm comm)
 {
     pthread_mutex_lock(&lock);
@@ -347,9 +342,9 @@ void taut__nccl_abandon(taut__nccl_comm comm)
 
 void taut__nccl_forget(taut__nccl_comm comm)
 {
-    taut__kept was = taut__keep_device();
+    taut__kept_device was = taut__keep_device();
     pthread_mutex_lock(&lock);
-    wait_until_idle(comm);
+    while (is_busy(comm)) pthread_cond_wait(&idle, &lock);
     for (size_t i = 0; i < n_sites; i++) {
         site *at = site_at(i);
         if (at->call.comm != comm) continue;
