@@ -126,6 +126,7 @@ static taut_status use_nccl(taut_comm *comm, struct ncclComm *nccl, taut_space s
 
 taut_status taut__comm_use_nccl(taut_comm *comm, struct ncclComm *nccl, taut_space space)
 {
+    (void)taut__memory_of(space); /* so that somebody knows the thread's device, which is kept */
     TAUT_KEEP_DEVICE(use_nccl(comm, nccl, space));
 }
 
@@ -196,7 +197,11 @@ static taut_status open_nccl(taut_comm *comm, taut_place place)
     return take_and_measure(comm, d, place, s);
 }
 
-taut_status taut__comm_open_nccl(taut_comm *comm, taut_place place) { TAUT_KEEP_DEVICE(open_nccl(comm, place)); }
+taut_status taut__comm_open_nccl(taut_comm *comm, taut_place place)
+{
+    (void)taut__memory_of(place.space);
+    TAUT_KEEP_DEVICE(open_nccl(comm, place));
+}
 
 taut_status taut_comm_open_nccl(taut_comm *comm, int device)
 {
