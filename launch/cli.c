@@ -187,10 +187,8 @@ static void print_size(char *dst, size_t cap, uint64_t v)
     uint64_t          units = v;
     int               k = 0;
     while (k < 3 && units && units % 1024 == 0) units /= 1024, k++;
-    if (k && units < 10000000)
-        snprintf(dst, cap, "%llu%c", (unsigned long long)units, unit[k]);
-    else
-        snprintf(dst, cap, "%llu", (unsigned long long)v);
+    if (k && units < 10000000) snprintf(dst, cap, "%llu%c", (unsigned long long)units, unit[k]);
+    else snprintf(dst, cap, "%llu", (unsigned long long)v);
 }
 
 static void print_bounds(const cli_option *o, char *dst, size_t cap)
