@@ -345,8 +345,9 @@ taut_status taut_loader_next(taut_loader *l, taut_batch *batch)
         return taut__fail(TAUT_E_INVALID, "taut_batch.size=%zu: use TAUT_BATCH_INIT", batch->size);
     s = l->owner == getpid()
             ? next(l, &b)
-            : taut__fail(TAUT_E_STATE, "loader: this process was forked from the one that opened it, which has its "
-                                       "threads: open one here");
+            : taut__fail(TAUT_E_STATE,
+                         "loader: process %ld was forked from %ld, which opened it and has its threads: open one here",
+                         (long)getpid(), (long)l->owner);
     memcpy(batch, &b, taut__min(batch->size, sizeof b));
     return s;
 }

@@ -214,7 +214,8 @@ static taut_status unpack(taut__package *p, cursor *c)
     TAUT_TRY(get(c, &part, &n));
     TAUT_TRY(taut__plan_parse(&p->plan, "plan of rank 0", (const char *)part, n));
     TAUT_TRY(get(c, &part, &n));
-    if (n != sizeof p->plan.hash) return taut__fail(TAUT_E_CORRUPT, "loader: what rank 0 sent has no hash of the plan");
+    if (n != sizeof p->plan.hash)
+        return taut__fail(TAUT_E_CORRUPT, "loader: rank 0 sent %zu bytes as the hash of the plan", n);
     memcpy(&p->plan.hash, part, n);
     p->shard = taut__alloc(p->plan.shards, sizeof *p->shard);
     if (!p->shard) return taut__fail(TAUT_E_NOMEM, "loader: out of memory for %zu shards", p->plan.shards);
