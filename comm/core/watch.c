@@ -17,18 +17,28 @@ static void form(taut__reduction *red, size_t first, size_t n)
     taut__drop_keep(l, first, n);
 }
 
+static void tell(taut_layer *l, taut__range r, const float *x, const float *gradient)
+{
+    l->comm->hooks->on_input(l->comm->autom, &l->planned, x, gradient, r.first, r.n);
+}
+
+/* Of a slice, which is no longer than the lane's memory for it. */
+static bool fetch(taut__reduction *red, const float *from, size_t n)
+{
+    taut_status s = taut__lane_copy(red->lane, red->lane->fetched, from, n * sizeof *from);
+    taut__lane_note(red->lane, s);
+    return s == TAUT_OK;
+}
+
 static void input(taut__reduction *red, taut__range r, const float *x)
 {
     taut_layer  *l = red->job.layer;
-    const float *here = x, *gradient = NULL;
-    if (taut__layer_at_home(l) && l->operand.dtype == TAUT_F32) gradient = (const float *)red->buf + r.first;
-    if (!taut__layer_at_home(l)) {
-        here = red->lane->fetched; /* slices are no longer than that */
-        taut_status s = taut__lane_copy(red->lane, red->lane->fetched, x, r.n * sizeof *x);
-        taut__lane_note(red->lane, s);
-        if (s != TAUT_OK) return;
+    const float *gradient = l->operand.dtype == TAUT_F32 ? (const float *)red->buf + r.first : NULL;
+    if (taut__layer_at_home(l)) tell(l, r, x, gradient);
+    else if (fetch(red, x, r.n)) {
+        tell(l, r, red->lane->fetched, NULL);
+        if (gradient && l->operand.axes && fetch(red, gradient, r.n)) tell(l, r, NULL, red->lane->fetched);
     }
-    l->comm->hooks->on_input(l->comm->autom, &l->planned, here, gradient ? gradient : here, r.first, r.n);
 }
 
 static void stored(taut__reduction *red, size_t first, size_t n)

@@ -32,8 +32,8 @@ typedef struct taut__plan_hooks {
 
     /* x[0..n), elements first.. of this layer: gradient plus residual, float32, as it is about to be encoded. Every element
      * once per step, in slices in any order, on the engine's thread; x is only valid during the call. Cheap, please: sample.
-     * gradient: the same without the residual; x where that is not at hand (16 bits, on a device). Not called for layers of
-     * other specs. */
+     * gradient: the same without the residual, for bases; NULL where that is not at hand (16 bits). On a device it comes in a call
+     * of its own, without x. Not called for layers of other specs. */
     void (*on_input)(taut__auto *self, taut__planned *layer, const float *x, const float *gradient, size_t first,
                      size_t n);
 

@@ -149,7 +149,9 @@ static void copy_part(const float *x, size_t first, size_t have, size_t at, size
 void taut__observer_feed(taut__observer *o, size_t index, const float *x, const float *gradient, size_t first, size_t n)
 {
     taut__observed *l = &o->layer[index];
-    if (!l->armed || n == 0 || l->fed + n > l->tensor->elems) return;
+    if (!l->armed || n == 0) return;
+    if (gradient) taut__basis_feed(l, gradient, first, n);
+    if (!x || l->fed + n > l->tensor->elems) return;
     l->fed += n;
     size_t b = first / BLOCK;
     size_t k = b <= l->start ? 0 : taut__ceil_div(b - l->start, l->stride);
@@ -157,7 +159,6 @@ void taut__observer_feed(taut__observer *o, size_t index, const float *x, const 
         size_t at = (l->start + k * l->stride) * BLOCK;
         copy_part(x, first, n, at, taut__min(BLOCK, l->tensor->elems - at), l->x + k * BLOCK);
     }
-    taut__basis_feed(l, gradient, first, n);
     if (o->matrix_layer != index) return;
     size_t cols = l->tensor->cols;
     for (size_t r = first / (cols * l->row_stride); r < l->rows && r * l->row_stride * cols < first + n; r++)
