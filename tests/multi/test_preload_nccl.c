@@ -214,7 +214,11 @@ static void *abort_soon(void *comm)
 static int aborted_meanwhile(program *p)
 {
     pthread_t thread;
+    float     first;
     put_in(p, TAUT__NCCL_F32, COUNT);
+    /* nobody goes on before all have their communicator */
+    MUST(ncclAllReduce(p->from, p->to, 1, TAUT__NCCL_F32, TAUT__NCCL_SUM, p->comm, p->place.stream) == 0);
+    get_out(p, TAUT__NCCL_F32, 1, p->to, &first);
     nccl_double_lazy(1 << 30); /* it is never taken */
     MUST(pthread_create(&thread, NULL, abort_soon, p->comm) == 0);
     int r = ncclAllReduce(p->from, p->to, COUNT, TAUT__NCCL_F32, TAUT__NCCL_SUM, p->comm, p->place.stream);
