@@ -112,7 +112,7 @@ static int by_name(const void *a, const void *b) { return strcmp(*(char *const *
 /* Files of one name in different folders would have one index in the folder -o. */
 static int check_twice(char **name, size_t n)
 {
-    char **sorted = malloc(n * sizeof *sorted);
+    char **sorted = malloc((n + 1) * sizeof *sorted);
     int    rc = sorted ? CLI_OK : cli_fail("out of memory");
     if (sorted) memcpy(sorted, name, n * sizeof *sorted);
     if (sorted) qsort(sorted, n, sizeof *sorted, by_name);
@@ -126,7 +126,7 @@ static int check_twice(char **name, size_t n)
 /* Each file has an index of its own. */
 static int index_each(job *j, size_t n, const char *const *files)
 {
-    char **name = calloc(n, sizeof *name);
+    char **name = calloc(n + 1, sizeof *name);
     int    rc = name ? CLI_OK : cli_fail("out of memory");
     if (rc == CLI_OK && j->out && !is_folder(j->out))
         rc = cli_usage("-o %s: several files have an index each: must be a folder", j->out);
