@@ -181,7 +181,7 @@ static int64_t signed_label(const taut_field *f, const uint8_t *bytes)
     size_t   n = taut_type_bytes(f->type);
     int64_t  v = shards_label(bytes, n);
     unsigned unused = 64 - 8 * (unsigned)n;
-    bool     negative = n < 8 && (f->type == TAUT_I8 || f->type == TAUT_I16 || f->type == TAUT_I32);
+    bool     negative = n > 0 && n < 8 && (f->type == TAUT_I8 || f->type == TAUT_I16 || f->type == TAUT_I32);
     return negative ? (int64_t)((uint64_t)v << unused) >> unused : v;
 }
 
