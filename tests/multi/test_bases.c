@@ -23,14 +23,6 @@ static const shape shapes[LAYERS] = {{2, {80, 48}, 80, 48},
                                      {2, {64, 64}, 64, 64}};
 static size_t      elems(int k) { return shapes[k].rows * shapes[k].cols; }
 
-static float noise(int rank, size_t i, int step)
-{
-    return (float)((int32_t)taut__random32(taut__rng_of(3, (uint64_t)(uint32_t)rank << 32),
-                                           (uint32_t)(i + 9973 * (size_t)step)) >>
-                   8) *
-           0x1p-23f;
-}
-
 /* Of rank 3 for the most part, in directions along the shorter side that turn slowly, and the rank's own besides. */
 static void fill(int rank, int layer, int step, float own, float *x)
 {
@@ -39,12 +31,14 @@ static void fill(int rank, int layer, int step, float own, float *x)
     size_t       n = across ? s->rows : s->cols, m = across ? s->cols : s->rows;
     float        b[3][300];
     for (size_t j = 0; j < n; j++)
-        for (int k = 0; k < 3; k++) b[k][j] = noise(k + 3, j, 200) + 0.02f * (float)step * noise(k + 6, j, 200);
+        for (int k = 0; k < 3; k++)
+            b[k][j] = ranks_noise(k + 3, j, 200) + 0.02f * (float)step * ranks_noise(k + 6, j, 200);
     for (size_t v = 0; v < m; v++) {
-        float a[3] = {noise(0, v, 100 + step), noise(1, v, 100 + step) / 2, noise(2, v, 100 + step) / 3};
+        float a[3] = {ranks_noise(0, v, 100 + step), ranks_noise(1, v, 100 + step) / 2,
+                      ranks_noise(2, v, 100 + step) / 3};
         for (size_t j = 0; j < n; j++)
             x[across ? j * m + v : v * n + j] =
-                0.01f * (a[0] * b[0][j] + a[1] * b[1][j] + a[2] * b[2][j] + own * noise(rank, v * n + j, step));
+                0.01f * (a[0] * b[0][j] + a[1] * b[1][j] + a[2] * b[2][j] + own * ranks_noise(rank, v * n + j, step));
     }
 }
 static void fill_layer(int rank, int layer, int step, float *x) { fill(rank, layer, step, 0.05f, x); }
@@ -339,106 +333,6 @@ START_TEST(checkpoints)
 }
 END_TEST
 
-/* ---- codec=auto finds it where it pays, and leaves it where it does not, or does no longer ---- */
-
-enum { SIDE = 64, LONG = 160, CHANGE = 46, END = 95 };
-
-/* kind 0: few directions; 1: none; 2: the first until step CHANGE, then the second. What is left has tails as gradients have: of values without any
- * a change of basis makes Gaussian ones, which take fewer bits. */
-static void draw(int kind, int rank, int step, float *x)
-{
-    bool few = kind == 0 || (kind == 2 && step < CHANGE);
-    for (size_t i = 0; i < SIDE * LONG; i++) {
-        size_t row = i / SIDE, col = i % SIDE;
-        x[i] = 0.6f * noise(rank + 20 * kind, i, step) * noise(rank + 40, i, step) * noise(rank + 60, i, step);
-        for (int k = 0; k < 3 && few; k++) x[i] += noise(k, row, 100 + step) * noise(k + 3, col, 200);
-    }
-}
-
-typedef struct found {
-    bool   gives;       /* the program makes it from something */
-    bool   turns[3][2]; /* before the change; in all steps from then on */
-    double budget, violations;
-} found;
-
-static taut_status planned_rank(ranks_ctx *c)
-{
-    static float x[4][3][SIDE * LONG];
-    found       *f = c->arg;
-    taut_layer  *l[3];
-    char         name[4];
-    for (int k = 0; k < 3; k++) {
-        snprintf(name, sizeof name, "w%d", k);
-        TAUT_TRY(taut_layer_register(c->comm, name, TAUT_F32, 2, (size_t[]){LONG, SIDE}, &l[k]));
-    }
-    for (int step = 0; step < END; step++) {
-        for (int k = 0; k < 3; k++) {
-            draw(k, c->rank, step, x[c->rank][k]);
-            TAUT_TRY(taut_allreduce_start(l[k], x[c->rank][k], TAUT_MEAN));
-        }
-        TAUT_TRY(taut_step_end(c->comm));
-        for (int k = 0; k < 3; k++) {
-            TAUT_TRY(ranks_same(c->comm, x[c->rank][k], sizeof x[0][k]));
-            if (f->gives) TAUT_TRY(taut_layer_basis(l[k], x[c->rank][k], SIDE * LONG));
-            if (c->rank == 0 && step == CHANGE - 1) f->turns[k][0] = f->turns[k][1] = taut__spec_basis(&l[k]->spec) > 0;
-            if (c->rank == 0 && step >= CHANGE) f->turns[k][1] &= taut__spec_basis(&l[k]->spec) > 0;
-        }
-    }
-    taut_comm_stats s = {.size = sizeof s};
-    TAUT_TRY(taut_comm_get_stats(c->comm, &s));
-    if (c->rank == 0) f->budget = s.rel_err2_metric / s.budget, f->violations = (double)s.budget_violations;
-    return TAUT_OK;
-}
-
-/* A program that gives its momentum late: by then residuals of a codec without a basis are in what is coded, 0.7 of the gradients' squares, and lie
- * in no few directions. */
-static taut_status momentum_late_rank(ranks_ctx *c)
-{
-    enum { LATE = 30 };
-    static float x[2][SIDE * LONG];
-    float       *g = x[c->rank];
-    taut_layer  *l;
-    TAUT_TRY(taut_layer_register(c->comm, "w", TAUT_F32, 2, (size_t[]){LONG, SIDE}, &l));
-    for (int step = 0; step < LATE + 30; step++) {
-        draw(0, c->rank, step, g);
-        for (size_t i = 0; i < SIDE * LONG; i++) g[i] += 0.85f * noise(c->rank + 90, i, step);
-        TAUT_TRY(taut_allreduce(l, g, TAUT_MEAN));
-        TAUT_TRY(taut_step_end(c->comm));
-        if (step >= LATE) TAUT_TRY(taut_layer_basis(l, g, SIDE * LONG));
-    }
-    *(size_t *)c->arg = taut__spec_basis(&l->spec);
-    return TAUT_OK;
-}
-
-START_TEST(momentum_comes_late)
-{
-    taut_config cfg = TAUT_CONFIG_INIT;
-    size_t      directions = 0;
-    cfg.codec = "auto", cfg.objective = "bytes", cfg.budget = "rel=0.4", cfg.link = "100mbit", cfg.metric = "plain",
-    cfg.replan_steps = 10;
-    ranks_ok(2, &cfg, momentum_late_rank, &directions);
-    ck_assert(directions == 32);
-}
-END_TEST
-
-START_TEST(planned)
-{
-    taut_config cfg = TAUT_CONFIG_INIT;
-    found       f = {.gives = _i != 1};
-    cfg.codec = "auto", cfg.objective = "bytes", cfg.budget = "rel=0.2", cfg.link = "100mbit", cfg.metric = "plain",
-    cfg.replan_steps = 15;
-    ranks_ok(2 + _i / 2, &cfg, planned_rank, &f);
-    if (!f.gives) {
-        for (int k = 0; k < 3; k++) ck_assert(!f.turns[k][0]);
-        return;
-    }
-    ck_assert_msg(f.turns[0][0] && f.turns[0][1] && !f.turns[1][0] && !f.turns[1][1] && f.turns[2][0] && !f.turns[2][1],
-                  "%d%d %d%d %d%d", f.turns[0][0], f.turns[0][1], f.turns[1][0], f.turns[1][1], f.turns[2][0],
-                  f.turns[2][1]);
-    ck_assert_msg(f.violations < 10, "%g of the budget, %g steps over it", f.budget, f.violations);
-}
-END_TEST
-
 /* ---- what is refused ---- */
 
 static taut_status differing_rank(ranks_ctx *c)
@@ -620,8 +514,6 @@ int main(void)
     tcase_add_loop_test(t, nothing_is_lost, 0, 2);
     tcase_add_loop_test(t, poison, 0, 4);
     tcase_add_loop_test(t, checkpoints, 0, 4);
-    tcase_add_loop_test(t, planned, 0, suite_long() ? 3 : 1);
-    tcase_add_test(t, momentum_comes_late);
     tcase_add_test(t, ranks_that_differ);
     tcase_add_test(t, refuses);
     tcase_add_test(t, payload_elsewhere);

@@ -92,3 +92,11 @@ double ranks_sum(int size, size_t i, int step)
     for (int r = 0; r < size; r++) s += (double)ranks_value(r, i, step);
     return s;
 }
+
+float ranks_noise(int rank, size_t i, int step)
+{
+    return (float)((int32_t)taut__random32(taut__rng_of(3, (uint64_t)(uint32_t)rank << 32),
+                                           (uint32_t)(i + 9973 * (size_t)step)) >>
+                   8) *
+           0x1p-23f;
+}

@@ -34,4 +34,7 @@ float ranks_value(int rank, size_t i, int step);
 /* The exact sum over ranks. */
 double ranks_sum(int size, size_t i, int step);
 
+/* Uniform in -1..1, another one for each rank, i and step. */
+float ranks_noise(int rank, size_t i, int step);
+
 #endif
