@@ -53,10 +53,10 @@ test_more_jobs() { # LONG
         check_modes "$1" $n 0.07 block:40=90 nonblocking:40=90 overlap:40=60 gather:30=90 persistent:30=60 disorder:30=60 token:40=20 rounds:40=20 ahead:30:4=40
         check_modes "$1" $n 0.07 scatterv:30=60 scatter:30=60 broadcast:30=exact uneven:70=190 shrinking:30=exact foreign:20=exact changing:40=30 odd-rank:40=60 comms:40=15 pending:40=15 fork:40=60
     done
-    check_modes "$1" 3 0.05 scatter:20:3:98306=exact block:20:3:1000=exact # parts that end inside blocks; below the threshold
+    check_modes "$1" 3 0.05 scatter:20:3:98310=exact block:20:3:1000=exact # parts that end inside blocks; below the threshold
     check_modes "$1" 2 0.05 threads:40=250
     check_modes "$1" 1 0.05 block:10=exact nonblocking:10=exact persistent:10=exact
-    run "$1" 2 0 "$WORK/job.$1" half:3 && check_modes "$1" 2 0.05 half:20=30 || skip "$1: sums no half types"
+    run "$1" 2 0 "$WORK/job.$1" half:3 && [ "$(field calls "$WORK/out")" != 0 ] && check_modes "$1" 2 0.05 half:20=30 || skip "$1: sums no half types"
 }
 
 # What is gathered are not the sums that were scattered: the sums are compressed, the gathered parameters are not.
