@@ -396,7 +396,7 @@ static taut_status await_taken(taut__reduction *red)
         TAUT_TRY(d->ops->ready(d, &ready));
         if (ready) return TAUT_OK;
         if (limit >= 0 && taut__now() - begin > limit)
-            return taut__fail(TAUT_E_TIMEOUT, "%s: %s has not taken what is captured within %d ms", red->job.name,
+            return taut__fail(TAUT_E_TIMEOUT, "%s: %s has not taken what was enqueued within %d ms", red->job.name,
                               d->ops->name, (int)red->ctx->set.c.timeout_ms);
         sched_yield();
     }
