@@ -347,7 +347,6 @@ static taut_status go(taut__reduction *red, bool *moved, bool *done)
 {
     taut__exchange *e = taut__exchange_of(red);
     bool            here = false;
-    TAUT_TRY(taut__space_use(red->lane->space, red->lane->place)); /* the engine's thread may be any */
     if (e->finishing) {
         *moved = *done = true;
         return TAUT_OK;
