@@ -360,9 +360,9 @@ TAUT_API taut_status taut_data_plan_shard(const taut_data_plan *plan, uint64_t i
  *      while (taut_loader_next(loader, &batch) == TAUT_OK && !batch.end)
  *          for (i = 0; i < batch.n; i++) use(batch.data[0][i], batch.bytes[0][i]);
  *      taut_loader_close(loader);
- */
-typedef struct taut_loader
-    taut_loader; /* used by one thread at a time, of the process that opened it: one that was forked closes it only */
+ *
+ * Used by one thread at a time, of the process that opened it: one that was forked closes it only. */
+typedef struct taut_loader taut_loader;
 
 /* taut_loader_group : the ranks of a job, for a loader that knows no MPI. All callbacks are collective, are called by all
  *  ranks in the same order, during open only, and return TAUT_OK or what went wrong. */

@@ -79,6 +79,12 @@ extern const taut__vectors taut__vectors_host;
 /* The tables of a place's space. NULL, with TAUT_E_UNSUPPORTED's text in taut_last_error(), where the space cannot be used here. */
 const taut__vectors *taut__vectors_of(taut_space s);
 const taut__space   *taut__memory_of(taut_space s);
+/* TAUT_KEEP_DEVICE() around a call that may be the first one in this space: so that there is somebody who knows the thread's device. */
+#define TAUT_KEEP_DEVICE_IN(space, call)                                                                               \
+    do {                                                                                                               \
+        (void)taut__memory_of(space);                                                                                  \
+        TAUT_KEEP_DEVICE(call);                                                                                        \
+    } while (0)
 /* TAUT_E_INVALID, with the address and the name `what`, where memory is not that of the place: host memory given for a device's, or,
  * where there is a device, the reverse. */
 taut_status taut__place_check(taut_place p, const void *memory, const char *what);

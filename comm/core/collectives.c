@@ -97,9 +97,7 @@ static taut_place place_of(taut_space space, int device, struct CUstream_st *str
 /* The calling thread's device is the program's, and stays what it was: here, and in all calls that may use another one. */
 static taut_status start_kept(taut_layer *l, void *buf, taut_op op, taut_place caller)
 {
-    (void)taut__memory_of(
-        caller.space); /* so that even in the first call there is somebody who knows the thread's device */
-    TAUT_KEEP_DEVICE(start(l, buf, op, caller));
+    TAUT_KEEP_DEVICE_IN(caller.space, start(l, buf, op, caller));
 }
 
 taut_status taut_allreduce_start(taut_layer *l, void *buf, taut_op op)
@@ -133,8 +131,7 @@ static taut_status at_once_here(taut_layer *l, void *buf, int kind, taut__half h
 }
 static taut_status at_once(taut_layer *l, void *buf, int kind, taut__half halves, taut_place caller)
 {
-    (void)taut__memory_of(caller.space);
-    TAUT_KEEP_DEVICE(at_once_here(l, buf, kind, halves, caller));
+    TAUT_KEEP_DEVICE_IN(caller.space, at_once_here(l, buf, kind, halves, caller));
 }
 
 taut_status taut_allreduce(taut_layer *l, void *buf, taut_op op)

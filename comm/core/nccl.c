@@ -126,8 +126,7 @@ static taut_status use_nccl(taut_comm *comm, struct ncclComm *nccl, taut_space s
 
 taut_status taut__comm_use_nccl(taut_comm *comm, struct ncclComm *nccl, taut_space space)
 {
-    (void)taut__memory_of(space); /* so that somebody knows the thread's device, which is kept */
-    TAUT_KEEP_DEVICE(use_nccl(comm, nccl, space));
+    TAUT_KEEP_DEVICE_IN(space, use_nccl(comm, nccl, space));
 }
 
 taut_status taut_comm_use_nccl(taut_comm *comm, struct ncclComm *nccl)
@@ -199,8 +198,7 @@ static taut_status open_nccl(taut_comm *comm, taut_place place)
 
 taut_status taut__comm_open_nccl(taut_comm *comm, taut_place place)
 {
-    (void)taut__memory_of(place.space);
-    TAUT_KEEP_DEVICE(open_nccl(comm, place));
+    TAUT_KEEP_DEVICE_IN(place.space, open_nccl(comm, place));
 }
 
 taut_status taut_comm_open_nccl(taut_comm *comm, int device)

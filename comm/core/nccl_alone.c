@@ -119,8 +119,7 @@ static taut_status create(struct ncclComm *nccl, taut_place place, const taut_co
 
 taut_status taut__comm_create_nccl(struct ncclComm *nccl, taut_place place, const taut_config *cfg, taut_comm **comm)
 {
-    (void)taut__memory_of(place.space); /* so that somebody knows the thread's device, which is kept */
-    TAUT_KEEP_DEVICE(create(nccl, place, cfg, comm));
+    TAUT_KEEP_DEVICE_IN(place.space, create(nccl, place, cfg, comm));
 }
 
 taut_status taut_comm_create_nccl(struct ncclComm *nccl, struct CUstream_st *stream, const taut_config *cfg,

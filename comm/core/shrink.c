@@ -208,7 +208,7 @@ static taut_status end_alike(shrinking *s, taut_status mine)
                              "taut_comm_shrink: another rank was lost, or failed, meanwhile; it may be called again");
 }
 
-taut_status taut_comm_shrink(taut_comm *comm, taut_comm **smaller, taut_survivors *who)
+static taut_status shrink(taut_comm *comm, taut_comm **smaller, taut_survivors *who)
 {
     taut__transport *t = NULL;
     shrinking        s = {.from = comm};
@@ -231,4 +231,9 @@ taut_status taut_comm_shrink(taut_comm *comm, taut_comm **smaller, taut_survivor
     else if (s.to) taut__comm_discard(s.to);
     taut__free(s.told), taut__free(s.own), taut__free(s.old);
     return status;
+}
+
+taut_status taut_comm_shrink(taut_comm *comm, taut_comm **smaller, taut_survivors *who)
+{
+    TAUT_KEEP_DEVICE(shrink(comm, smaller, who));
 }

@@ -46,6 +46,7 @@ static void set_up(taut__at_once *a, const taut__at_once_kind *k, taut__data *d)
     size_t align = taut__spec_align(&k->spec),
            block = k->scatter ? k->n / (size_t)d->size : taut__round_up(BLOCK, align);
     a->ctx.data = d;
+    a->ctx.set.c.timeout_ms = -1; /* as long as the data half itself waits */
     a->ctx.all = (taut__group){.rank = d->rank, .size = d->size, .data = d};
     a->lane = (taut__lane){
         .place = k->place, .space = taut__memory_of(k->place.space), .vectors = taut__vectors_of(k->place.space)};

@@ -347,7 +347,6 @@ static taut_status go(taut__reduction *red, bool *moved, bool *done)
 {
     taut__exchange *e = taut__exchange_of(red);
     bool            here = false;
-    TAUT_TRY(taut__space_use(red->lane->space, red->lane->place)); /* the engine's thread may be any */
     if (e->finishing) {
         *moved = *done = true;
         return TAUT_OK;
@@ -396,7 +395,7 @@ static taut_status await_taken(taut__reduction *red)
         TAUT_TRY(d->ops->ready(d, &ready));
         if (ready) return TAUT_OK;
         if (limit >= 0 && taut__now() - begin > limit)
-            return taut__fail(TAUT_E_TIMEOUT, "%s: %s has not taken what is captured within %d ms", red->job.name,
+            return taut__fail(TAUT_E_TIMEOUT, "%s: %s has not taken what was enqueued within %d ms", red->job.name,
                               d->ops->name, (int)red->ctx->set.c.timeout_ms);
         sched_yield();
     }

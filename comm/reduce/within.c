@@ -128,7 +128,6 @@ static taut_status advance(taut__reduction *red, bool up, bool *moved, bool *don
     *done = alone(red);
     *moved |= *done;
     if (*done) return TAUT_OK;
-    TAUT_TRY(taut__space_use(red->lane->space, red->lane->place)); /* the engine's thread may be any */
     if (red->at == 0) {
         w->asked = w->enqueued = red->settled = false;
         w->stage = 0;

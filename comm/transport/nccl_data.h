@@ -9,8 +9,8 @@
  * too. check: NULL, or the place of a first buffer: TAUT_E_INVALID if NCCL's communicator lies on another device. */
 taut_status taut__data_nccl(const taut__nccl *n, taut__nccl_comm comm, bool owns, taut__data **d);
 int         taut__data_nccl_device(const taut__data *d); /* its device's number */
-void        taut__data_nccl_gone(
-           taut__data *d); /* the program is about to abort comm: it is not asked for anything any more */
+/* The program is about to abort comm: it is not asked for anything any more. */
+void taut__data_nccl_gone(taut__data *d);
 /* comm is the program's, whose calls may wait for other ranks: no longer than that (nccl_minder.h). Once, before it is used. */
 taut_status taut__data_nccl_mind(taut__data *d, int32_t timeout_ms);
 /* Makes a communicator that does not block: begin; then poll until *ready. id: the same on all ranks, of taut__nccl.unique_id on one. */

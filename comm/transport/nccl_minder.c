@@ -1,15 +1,11 @@
 /* nccl_minder.c : see nccl_minder.h. */
 #include "nccl_minder.h"
 #include "../base/thread.h"
-#include <errno.h>
-#include <time.h>
 
 /* ---- the end of a communicator ---- */
 
-enum {
-    ABORT_S = 1,
-    DESTROY_S = 5
-}; /* how long they are waited for: a process that exits meanwhile would end in the midst of it */
+/* How long they are waited for: a process that exits meanwhile would end in the midst of it. */
+static const int64_t ABORT_NS = 1000000000, DESTROY_NS = 5000000000;
 
 typedef struct ending { /* whoever leaves last frees it */
     taut__nccl_comm comm;
@@ -49,22 +45,19 @@ static ending *ending_of(taut__nccl_comm comm, int (*call)(taut__nccl_comm comm)
     return e;
 }
 
-static void end_within(taut__nccl_comm comm, int (*call)(taut__nccl_comm comm), int seconds)
+static void end_within(taut__nccl_comm comm, int (*call)(taut__nccl_comm comm), int64_t ns)
 {
-    ending         *e = ending_of(comm, call);
-    pthread_t       thread;
-    struct timespec until;
-    bool apart = e && taut__thread_start(&thread, end_main, e, "a thread that ends NCCL's communicator") == TAUT_OK;
-    if (!apart) {
+    ending   *e = ending_of(comm, call);
+    pthread_t thread;
+    if (!e) {
         call(comm);
-        taut__free(e);
         return;
     }
-    pthread_detach(thread);
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += seconds;
+    if (taut__thread_start(&thread, end_main, e, "a thread that ends NCCL's communicator") == TAUT_OK)
+        pthread_detach(thread);
+    else end_main(e);
     pthread_mutex_lock(&e->lock);
-    while (e->users > 1 && pthread_cond_timedwait(&e->over, &e->lock, &until) != ETIMEDOUT) {}
+    while (e->users > 1 && taut__wait_ns(&e->over, &e->lock, ns)) {}
     if (e->users > 1)
         taut__log(TAUT_LOG_WARN, "comm",
                   "NCCL has not ended its communicator yet: it does when no graph holds operations of it any more");
@@ -73,7 +66,7 @@ static void end_within(taut__nccl_comm comm, int (*call)(taut__nccl_comm comm), 
 
 void taut__nccl_end(taut__nccl_comm comm, int (*destroy)(taut__nccl_comm comm))
 {
-    end_within(comm, destroy, DESTROY_S);
+    end_within(comm, destroy, DESTROY_NS);
 }
 
 /* ---- minding ---- */
@@ -102,7 +95,7 @@ static bool marked(taut__nccl_minder *m)
 /* NCCL's own abort frees the communicator: nothing of it is touched afterwards. */
 void taut__nccl_minder_abort(taut__nccl_minder *m)
 {
-    if (!marked(m)) end_within(m->comm, m->n->abort, ABORT_S);
+    if (!marked(m)) end_within(m->comm, m->n->abort, ABORT_NS);
 }
 
 void taut__nccl_minder_gone(taut__nccl_minder *m) { (void)marked(m); }

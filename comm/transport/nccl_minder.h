@@ -27,8 +27,8 @@ void        taut__nccl_enter(taut__nccl_minder *m, const char *call);
 /* s: what has become of the call. TAUT_E_TIMEOUT: it came back since comm has been aborted, which is gone then. */
 taut_status taut__nccl_leave(taut__nccl_minder *m, const char *call, taut_status s);
 void        taut__nccl_minder_abort(taut__nccl_minder *m); /* any thread, any number of times */
-void        taut__nccl_minder_gone(
-           taut__nccl_minder *m); /* the program is about to abort it: no call is made with it any more */
+/* The program is about to abort it: no call is made with it any more. */
+void taut__nccl_minder_gone(taut__nccl_minder *m);
 void taut__nccl_end(taut__nccl_comm comm, int (*destroy)(taut__nccl_comm comm)); /* of one that nobody has aborted */
 
 #endif

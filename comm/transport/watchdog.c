@@ -1,6 +1,5 @@
 /* watchdog.c : see watchdog.h. */
 #include "watchdog.h"
-#include <errno.h>
 #include <stdio.h>
 #include <time.h>
 #include <unistd.h>
@@ -64,14 +63,9 @@ static void look(taut__watchdog *w)
 static void *thread_main(void *arg)
 {
     taut__watchdog *w = arg;
-    struct timespec at;
     pthread_mutex_lock(&w->lock);
     while (!w->quit) {
-        clock_gettime(CLOCK_MONOTONIC, &at);
-        at.tv_nsec += LOOK_MS * 1000000L;
-        at.tv_sec += at.tv_nsec / 1000000000L;
-        at.tv_nsec %= 1000000000L;
-        if (pthread_cond_timedwait(&w->wake, &w->lock, &at) != ETIMEDOUT) continue;
+        if (taut__wait_ns(&w->wake, &w->lock, LOOK_MS * 1000000L)) continue;
         look(w);
         if (w->describe) look_at_calls(w);
     }

@@ -390,6 +390,7 @@ static taut_status elsewhere_body(ranks_ctx *c)
     taut_layer      *w, *b;
     buffer           x, y;
     outcome          o = {0};
+    taut_comm       *smaller;
     buffer_make(&x, true, place, N * sizeof(float)), buffer_make(&y, true, place, SMALL * sizeof(float));
     TAUT_TRY(rank_enroll(c, &s, &w, &b));
     if (e->nccl) THERE(taut__comm_open_nccl(c->comm, (taut_place){.space = TAUT_SPACE_TEST, .device = mock_device()}));
@@ -404,7 +405,11 @@ static taut_status elsewhere_body(ranks_ctx *c)
     THERE(rank_save(c, &o));
     free(o.state);
     taut__memory_of(place.space)->wait(place);
+    (void)taut__context_sum(&c->comm->ctx, (double[]){1}, 1); /* the first to have it may have failed meanwhile */
+    (void)taut__engine_fail(&c->comm->ctx.engine, TAUT_E_TRANSPORT, "all go on without it");
+    THERE(taut_comm_shrink(c->comm, &smaller, NULL));
     mock_use(0);
+    taut_comm_destroy(smaller);
     taut_comm_destroy(c->comm);
     NEED(mock_used() == 0);
     c->comm = NULL;

@@ -198,23 +198,23 @@ static bool captured(taut_place p)
     return is;
 }
 
-static taut_status compress_here(site *s, const taut__nccl_call *c, taut__data *d)
+static taut_status compress_here(site *s, const taut__nccl_call *c, const taut__at_once_kind *k, taut__data *d)
 {
-    taut__at_once_kind k = kind_of(c, d);
-    const taut__space *space = taut__memory_of(k.place.space);
-    taut_op            op = c->op == TAUT__NCCL_AVG ? TAUT_MEAN : TAUT_SUM;
-    if (!s->exchange) TAUT_TRY(taut__at_once_create(&k, d, &s->exchange));
+    taut_op op = c->op == TAUT__NCCL_AVG ? TAUT_MEAN : TAUT_SUM;
+    if (!s->exchange) TAUT_TRY(taut__at_once_create(k, d, &s->exchange));
     if (c->scatter) return taut__at_once_enqueue(s->exchange, c->stream, op, (void *)(uintptr_t)c->from, c->to);
-    if (c->from != c->to) TAUT_TRY(space->copy(k.place, c->to, c->from, c->count * bytes_of(c->type)));
+    if (c->from != c->to)
+        TAUT_TRY(taut__memory_of(k->place.space)->copy(k->place, c->to, c->from, c->count * bytes_of(c->type)));
     return taut__at_once_enqueue(s->exchange, c->stream, op, c->to, NULL);
 }
 
 /* On the communicator's device, as NCCL does it; the program's own stays what it was. */
 static taut_status compress(site *s, const taut__nccl_call *c, taut__data *d)
 {
-    taut__kept_device was = taut__keep_device();
-    taut_status       status = taut__space_use(taut__memory_of(taut__nccl_space), kind_of(c, d).place);
-    if (status == TAUT_OK) status = compress_here(s, c, d);
+    taut__at_once_kind k = kind_of(c, d);
+    taut__kept_device  was = taut__keep_device();
+    taut_status        status = taut__space_use(taut__memory_of(k.place.space), k.place);
+    if (status == TAUT_OK) status = compress_here(s, c, &k, d);
     taut__restore_device(was);
     return status;
 }
@@ -235,18 +235,24 @@ static int leave_exact(site *s)
     return -1;
 }
 
+/* With the lock. NULL: it has none, since nothing of its kind is compressed. */
+static site *find_site(const taut__nccl *real, const taut__nccl_call *c, place **at)
+{
+    set_up(real);
+    *at = place_of(real, c->comm);
+    return *at && eligible(c, (*at)->data->size) ? site_of(c, (*at)->data) : NULL;
+}
+
 /* With the lock: the call's site if it is to be compressed, and its communicator is busy from now on; else it is counted. together: it is one of a group on
  * several devices, by one thread, which cannot be in two exchanges at once. */
 static site *take(const taut__nccl *real, const taut__nccl_call *c, bool together, place **at)
 {
-    set_up(real);
-    place *p = *at = place_of(real, c->comm);
-    site  *s = p && eligible(c, p->data->size) ? site_of(c, p->data) : NULL;
+    site *s = find_site(real, c, at);
     if (s && !s->exact && together) s->exact = "it is in a group on several devices, made by one thread";
-    taut_place where = s ? kind_of(c, p->data).place : (taut_place){0};
+    taut_place where = s ? kind_of(c, (*at)->data).place : (taut_place){0};
     if (!s || s->exact || captured(where) || !on_device(c, where)) return count_plain(s), NULL;
     s->row.calls++, s->row.coded_calls++;
-    p->busy++;
+    (*at)->busy++;
     return s;
 }
 
@@ -289,11 +295,10 @@ int taut__nccl_make(const taut__nccl *real,
 
 bool taut__nccl_stays(const taut__nccl *real, const taut__nccl_call *c)
 {
+    place *at;
     pthread_mutex_lock(&lock);
-    set_up(real);
-    place *p = place_of(real, c->comm);
-    site  *s = p && eligible(c, p->data->size) ? site_of(c, p->data) : NULL;
-    bool   stays = !s || s->exact;
+    site *s = find_site(real, c, &at);
+    bool  stays = !s || s->exact;
     if (stays) count_plain(s);
     pthread_mutex_unlock(&lock);
     return stays;

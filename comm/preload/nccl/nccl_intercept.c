@@ -128,21 +128,25 @@ static bool on_several_devices(void)
     return false;
 }
 
+/* Of two results in a row: the first failure; "in progress", which is none, where there is no failure. */
+static int both(int r, int next)
+{
+    return r == TAUT__NCCL_OK || (r == TAUT__NCCL_IN_PROGRESS && next != TAUT__NCCL_OK) ? next : r;
+}
+
 /* The first failure is the group's; the rest is made all the same, since other ranks make it. */
 static int make_deferred(int r)
 {
     bool together = on_several_devices();
     for (size_t i = 0; i < n_deferred && together; i++) taut__nccl_settle(&real, deferred[i].comm);
-    int end = together ? real.group_start() : TAUT__NCCL_OK;
-    if (r == TAUT__NCCL_OK) r = end;
+    if (together) r = both(r, real.group_start());
     for (size_t i = 0; i < n_deferred; i++) {
         if (!together) taut__nccl_settle(&real, deferred[i].comm);
-        int each = make(&deferred[i], together);
-        if (r == TAUT__NCCL_OK) r = each;
+        r = both(r, make(&deferred[i], together));
     }
-    if (together) end = real.group_end();
+    if (together) r = both(r, real.group_end());
     n_deferred = 0;
-    return r == TAUT__NCCL_OK ? end : r;
+    return r;
 }
 
 EXPORT int ncclGroupEnd(void);
