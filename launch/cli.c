@@ -92,7 +92,7 @@ const char *cli_unwritable(const char *path)
     const char *why = NULL, *slash = strrchr(path, '/');
     char       *folder = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
     if (!folder) why = "out of memory";
-    else if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) why = "is a folder";
+    else if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) why = "it is a folder";
     else if (access(folder, W_OK | X_OK) != 0) why = strerror(errno);
     free(folder);
     return why;
