@@ -202,9 +202,12 @@ DISTILL  := $(if $(DISTILL_OBJ),$(BUILD)/libexec/taut-distill)
 EARLIER  := $(wildcard $(BUILD)/libexec/taut-train $(BUILD)/libexec/taut-distill $(BUILD)/lib/libtaut_torch.so $(basename $(call objects,$(wildcard tests/*/test_*.c))))
 STALE    := $(filter-out $(TRAIN) $(DISTILL) $(SHIM_SO) $(TEST_BIN) $(GPU_BIN),$(EARLIER))
 
+# Damaged checkpoints, and jobs of taut train, many in one process.
+SETS     := $(BUILD)/tests/multi/checkpoint_sets $(BUILD)/tests/multi/train_jobs
+
 .PHONY: all tests cuda prune
 all: prune $(LIB_SO) $(LIB_A) $(CMD) $(SHIM_SO) $(TRAIN) $(DISTILL) $(PRELOAD_SO) ## build everything that the machine has the parts for
-tests: all $(TEST_BIN) $(BENCH_BIN) $(GPU_BIN) $(if $(TRAIN),$(BUILD)/tests/multi/checkpoint_sets $(BUILD)/tests/multi/train_jobs) ## the same, and the test programs
+tests: all $(TEST_BIN) $(BENCH_BIN) $(GPU_BIN) $(if $(TRAIN),$(SETS)) ## the same, and the test programs
 cuda: $(if $(filter found,$(HAVE_CUDA)),$(CUDA_OBJ)) ## compile the CUDA kernels, whether or not the library takes them in
 prune:
 	$(if $(STALE),rm -f $(STALE))
@@ -301,8 +304,7 @@ $(TRAIN): $(TRAIN_OBJ) $(BUILD)/launch/json.o $(BUILD)/launch/cli.o $(LIB_SO) $(
 # taut data distill: the same, for images
 $(DISTILL): $(DISTILL_OBJ) $(BUILD)/launch/json.o $(BUILD)/launch/cli.o $(LIB_SO) $(SHIM_SO) $(BUILD)/.LINK
 	$(LINK_C) $(filter %.o,$^) -L$(BUILD)/lib -ltaut -ltaut_torch $(RPATH) -Wl,-rpath-link,$(BUILD)/lib $(LDFLAGS) $(LIBS) $(JSON)
-# damaged checkpoints, and jobs, many in one process: test_checkpoint.sh and test_train.sh run them
-SETS := $(BUILD)/tests/multi/checkpoint_sets $(BUILD)/tests/multi/train_jobs
+# what test_checkpoint.sh and test_train.sh run
 $(SETS): %: %.o $(filter-out %/main.o,$(TRAIN_OBJ)) $(BUILD)/launch/json.o $(BUILD)/launch/cli.o $(LIB_SO) $(SHIM_SO) $(BUILD)/.LINK
 	$(LINK_C) $(filter %.o,$^) -L$(BUILD)/lib -ltaut -ltaut_torch -Wl,-rpath,$(abspath $(BUILD)/lib) $(LDFLAGS) $(LIBS) $(JSON) -lz
 # public interface only, so no test support that reaches inside: this does not

@@ -86,18 +86,22 @@ int(cli_bad)(taut_status s, const char *fmt, ...)
 
 /* ---- files ---- */
 
-int cli_writable(const char *option, const char *path)
+const char *cli_unwritable(const char *path)
 {
     struct stat st;
-    const char *slash = strrchr(path, '/');
+    const char *why = NULL, *slash = strrchr(path, '/');
     char       *folder = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
-    int         rc = CLI_OK;
-    if (!folder) return cli_fail("out of memory");
-    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) rc = cli_fail("%s %s: is a folder", option, path);
-    else if (access(folder, W_OK | X_OK) != 0)
-        rc = cli_fail("%s %s: cannot be written: %s: %s", option, path, folder, strerror(errno));
+    if (!folder) why = "out of memory";
+    else if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) why = "it is a folder";
+    else if (access(folder, W_OK | X_OK) != 0) why = strerror(errno);
     free(folder);
-    return rc;
+    return why;
+}
+
+int cli_writable(const char *option, const char *path)
+{
+    const char *why = cli_unwritable(path);
+    return why ? cli_fail("%s %s: cannot be written: %s", option, path, why) : CLI_OK;
 }
 
 int cli_apart(const char *option, const char *path, size_t n, char *const *input)

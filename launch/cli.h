@@ -86,9 +86,10 @@ int cli_bad(taut_status s, const char *fmt, ...) __attribute__((format(printf, 2
 const char *cli_nearest(const char *text, const char *const *words, size_t n);
 
 /* For the start of long work. cli_writable() : a file of this name can be made: its folder is there and may be written to, it is no folder itself.
- *  cli_apart() : it is none of the n files that are read, by any name. option: in front of messages. */
-int cli_writable(const char *option, const char *path);
-int cli_apart(const char *option, const char *path, size_t n, char *const *input);
+ *  cli_unwritable() : why not; NULL: it can. cli_apart() : it is none of the n files that are read, by any name. option: in front of messages. */
+const char *cli_unwritable(const char *path);
+int         cli_writable(const char *option, const char *path);
+int         cli_apart(const char *option, const char *path, size_t n, char *const *input);
 
 /* One number with an optional K, M, G; false if it is not that. For tests and for operands. */
 bool cli_size(const char *text, uint64_t *value);

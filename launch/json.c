@@ -15,6 +15,7 @@ void jsn_text(json_t *o, const char *key, const char *value)
     free(copy);
     json_object_set_new(o, key, text);
 }
+
 void jsn_bool(json_t *o, const char *key, int value) { json_object_set_new(o, key, json_boolean(value)); }
 void jsn_int(json_t *o, const char *key, uint64_t value)
 {

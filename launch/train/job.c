@@ -9,7 +9,6 @@
 #include "run.h"
 #include "shards.h"
 #include <stdlib.h>
-#include <string.h>
 
 /* One thread per rank unless the user asks for more: ranks share the cores. */
 static int set_threads(void)

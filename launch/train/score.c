@@ -2,10 +2,8 @@
 #include "score.h"
 #include "ranks.h"
 #include "shards.h"
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #ifdef TAUT_HAVE_ZSTD
 #include "../../comm/taut_data.h"
@@ -63,22 +61,11 @@ static uint64_t in_paths_order(const score *s, uint64_t id)
     return id - s->first[k] + s->base[k];
 }
 
-/* It is written when all is done: a folder that is not there is said before. */
-static int check_out(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    char       *folder = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
-    int         code = folder && access(folder, W_OK | X_OK) == 0
-                           ? 0
-                           : fault(CLI_FAILED, "--score=%s: cannot be written: %s", path, strerror(errno));
-    free(folder);
-    return code;
-}
-
 int score_open(score **to, const data *d, const options *o, taut_torch_model *model)
 {
-    score *s;
-    int    code = 0;
+    score      *s;
+    const char *why;
+    int         code = 0;
     *to = NULL;
     if (!o->score) return 0;
     if (!(s = calloc(1, sizeof *s))) return ranks_agree(fault(CLI_FAILED, "out of memory"));
@@ -95,7 +82,8 @@ int score_open(score **to, const data *d, const options *o, taut_torch_model *mo
     if (!s->seen || !s->right || !s->forgotten || !s->visits || !s->hit || !s->first || !s->base)
         code = fault(CLI_FAILED, "--score: out of memory for %llu samples", (unsigned long long)s->n);
     if (!code && taut_torch_keep(model, 1) != TAUT_OK) code = fault(CLI_FAILED, "--score: %s", taut_torch_last_error());
-    if (!code && ranks_rank() == 0) code = check_out(o->score);
+    if (!code && ranks_rank() == 0 && (why = cli_unwritable(o->score))) /* which is written when all is done */
+        code = fault(CLI_FAILED, "--score=%s: cannot be written: %s", o->score, why);
     if (!code && ranks_rank() == 0) code = map_shards(s);
     if ((code = ranks_agree(code)) != 0) score_close(s);
     else {

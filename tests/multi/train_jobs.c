@@ -55,6 +55,7 @@ static void run_line(const char *folder, char *line)
     int   n = 0, argc = 1;
     while (n < WORDS - 1 && (word[n] = strtok_r(rest, " \n", &rest))) n++;
     if (n == 0) return;
+    must(n < WORDS - 1, "a line has too many words");
     int set = variables(word + 1, n - 1, true);
     argv[0] = (char *)(uintptr_t) "taut-train";
     for (int i = 1 + set; i < n; i++) argv[argc++] = word[i];

@@ -61,24 +61,27 @@ else:
                 dist.all_reduce(x, op=dist.ReduceOp.AVG)
                 assert torch.allclose(x, torch.full((5000,), (size + 1) / 2), atol=0.1)
             g = torch.randn(60, 50, generator=torch.Generator().manual_seed(rank))
-            y, z = g.clone(), g.clone()
+            y, z, most = g.clone(), g.clone(), 0 if size == 2 else 1e-5  # of three there are several orders
             with backend.exact():
                 dist.all_reduce(y)
-            assert torch.equal(y, sum(torch.randn(60, 50, generator=torch.Generator().manual_seed(r)) for r in range(size))) or size > 2
+            assert (y - sum(torch.randn(60, 50, generator=torch.Generator().manual_seed(r)) for r in range(size))).abs().max() <= most
             work = dist.all_reduce(z, async_op=True)
             work.wait()
             assert 0 < (y - z).abs().max() < 0.2, (y - z).abs().max()
-            x, most = torch.full((2,) * 11, float(rank)), backend.MOST_LAYERS
+            x, layers = torch.full((2,) * 11, float(rank)), backend.MOST_LAYERS
             dist.all_reduce(x)
             backend.MOST_LAYERS = 0  # new shapes are gloo's from here on
             for scattered in (False, True):
-                one, whole = torch.rand(7000 + 2, generator=torch.Generator().manual_seed(rank)), torch.rand(size * 7000, generator=torch.Generator().manual_seed(rank))
+                n = size * 7000 if scattered else 7002
+                parts = [torch.rand(n, generator=torch.Generator().manual_seed(r)) for r in range(size)]
+                got, want = parts[rank].clone(), sum(parts)
                 if scattered:
-                    dist.reduce_scatter_tensor(one[:7000], whole)
+                    got, want = torch.empty(7000), want[7000 * rank:7000 * (rank + 1)]
+                    dist.reduce_scatter_tensor(got, parts[rank])
                 else:
-                    dist.all_reduce(one)
-                    assert torch.equal(one, sum(torch.rand(7002, generator=torch.Generator().manual_seed(r)) for r in range(size))) or size > 2
-            backend.MOST_LAYERS = most
+                    dist.all_reduce(got)
+                assert (got - want).abs().max() <= most, (got - want).abs().max()  # 8 bits lose 1e-3
+            backend.MOST_LAYERS = layers
             assert torch.allclose(x, torch.full((2,) * 11, size * (size - 1) / 2), atol=0.1)
             # gloo's: other operations, small and strided tensors, other collectives
             m = torch.tensor([float(rank)])

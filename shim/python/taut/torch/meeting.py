@@ -117,8 +117,8 @@ def comm_of_group(group, settings, transport="auto", bind=None):
     rank, size = dist.get_rank(group), dist.get_world_size(group)
     if rank < 0:
         raise ValueError("taut: this process is not a member of the process group")
-    connect_ms = 0 if settings.get("timeout_ms") else 60000
-    settings = dict(settings, timeout_ms=settings.get("timeout_ms") or patience_ms(group))
+    asked_ms = settings.get("timeout_ms")
+    settings = dict(settings, timeout_ms=asked_ms or patience_ms(group))
 
     def gather(mine):
         return gather_bytes(mine, group)
@@ -138,5 +138,5 @@ def comm_of_group(group, settings, transport="auto", bind=None):
     if transport == "mpi":
         raise RuntimeError("taut: transport='mpi': the ranks of this group are not those that an MPI launcher started, or no MPI can be used")
     if transport == "tcp":
-        return Comm.tcp(rank, size, exchange=lambda _, mine: gather(mine), bind=_interface(bind), connect_ms=connect_ms, **settings)
+        return Comm.tcp(rank, size, exchange=lambda _, mine: gather(mine), bind=_interface(bind), connect_ms=0 if asked_ms else 60000, **settings)
     return tcp_or_gathered(rank, size, gather, settings, bind)

@@ -271,7 +271,7 @@ class State:
         """After an exception in the hook nothing is under way any more: peers are told."""
         if self._failed is None:
             self._failed, self.error = "%s: %s" % (type(why).__name__, why), why
-        self._open, self._pending = False, []
+        self._open, self._pending, self._zeros = False, [], []
         self.comm.close()
 
     # ---- for programs ----

@@ -1,7 +1,8 @@
 """Steps of programs that do not say where one ends: a layer that comes again begins a new one, on all ranks alike."""
 
-
 import hashlib
+
+MOST_DIMENSIONS = 8  # of a layer
 
 
 def fitting(name):
@@ -24,9 +25,6 @@ class Steps:
         if self._seen:
             self._seen.clear()
             self.comm.step_end()
-
-
-MOST_DIMENSIONS = 8  # of a layer
 
 
 def matrix_shape(shape):
