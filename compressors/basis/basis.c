@@ -47,12 +47,6 @@ uint64_t taut__axes_digest(const taut_axes *a)
            1;
 }
 
-size_t taut__axes_bytes(const taut_axes *a)
-{
-    return sizeof *a + (4 * a->n * a->r + 2 * a->r * a->r + TILE * a->n + 2 * BASIS_ROWS * a->r) * sizeof(float) +
-           (a->n * a->r + a->r * a->r + 2 * a->r) * sizeof(double);
-}
-
 /* Independent of anything but the seed, without a function whose last bit depends on a library. */
 static void begin_anywhere(taut_axes *a)
 {

@@ -31,7 +31,6 @@ taut_status taut__axes_create(const taut_tensor *t, size_t most, uint64_t seed, 
 void        taut__axes_destroy(taut_axes *a); /* NULL is fine */
 bool        taut__axes_suit(const taut_tensor *t);
 size_t      taut__axes_most(const taut_axes *a);  /* as created */
-size_t      taut__axes_bytes(const taut_axes *a); /* of memory */
 bool        taut__axes_ready(const taut_axes *a); /* there is a basis: something was learnt */
 bool        taut__axes_given(
            const taut_axes *a); /* made from what the caller gives, not from results: a note, which is saved, too */

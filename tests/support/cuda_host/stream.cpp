@@ -1,5 +1,6 @@
 /* stream.cpp : see stream.h. One lock: work of all streams runs one piece after the other, on whichever thread waits. */
 #include "stream.h"
+#include "memory.h"
 #include "fiber.h"
 #include <chrono>
 #include <cstdint>
@@ -7,12 +8,9 @@
 #include <cstdlib>
 #include <cstring>
 #include <deque>
-#include <map>
 #include <memory>
 #include <mutex>
-#include <sys/mman.h>
 #include <thread>
-#include <unistd.h>
 #include <vector>
 
 typedef std::function<void()> piece;
@@ -31,10 +29,6 @@ struct CUstream_st {
     bool                        spoiled = false; /* the capture cannot be ended well */
     cudaStreamCaptureMode       mode = cudaStreamCaptureModeGlobal;
     std::thread::id             by;
-};
-struct CUmemPoolHandle_st {
-    uint64_t threshold = 0;
-    size_t   unused = 0; /* taken from the system */
 };
 struct CUevent_st {
     CUstream_st *stream = nullptr;
@@ -134,113 +128,13 @@ void enqueue_launch(launch l, cudaStream_t stream)
     enqueue(stream, [l]() { run(l); });
 }
 
-/* ---- memory ---- */
-
-enum {
-    SLACK = 256,
-    SPARSE = 1 << 30
-}; /* buffers above the latter are zeros, not poison, so that untouched parts take no memory */
-static const unsigned char FRESH = 0xa5, FREED = 0xdb, CANARY = 0x5e;
-
-struct region {
-    size_t              bytes, mapped;
-    char               *map;
-    bool                device, high; /* high: ends at the guard page */
-    CUmemPoolHandle_st *pool;
-    int                 number; /* of the device */
-};
-static CUmemPoolHandle_st                driver_pool;
-static std::vector<CUmemPoolHandle_st *> all_pools = {&driver_pool};
-static size_t                            mappings;
-static int                               elsewhere;
-size_t                                   memory_mapped() { return mappings; }
-void                                     set_elsewhere(int device) { elsewhere = device; }
-/* Somebody waits for the device. */
-static void give_memory_back()
+static cudaError_t take_told(void **p, size_t bytes, bool device, CUmemPoolHandle_st *pool)
 {
-    for (CUmemPoolHandle_st *p : all_pools)
-        if (p->unused > p->threshold) p->unused = 0;
-}
-static std::map<uintptr_t, region> regions;
-static std::deque<region>          graves; /* freed, not accessible, not reused yet */
-static size_t                      held, limit;
-
-void   set_memory_limit(size_t bytes) { limit = bytes; }
-size_t memory_held() { return held; }
-
-static size_t up(size_t n, size_t to) { return (n + to - 1) / to * to; }
-
-static cudaError_t take(void **p, size_t bytes, bool device)
-{
-    lock hold(mutex);
     *p = nullptr;
     if (device && driver != cudaSuccess) return told(driver);
     if (bytes == 0) return cudaSuccess;
-    if (bytes > SIZE_MAX / 4 || (device && limit && held + bytes > limit)) return told(cudaErrorMemoryAllocation);
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    region r = {bytes,    up(bytes + SLACK, page) + 2 * page, nullptr, device, (draw() >> 33 & 1) != 0, nullptr,
-                elsewhere};
-    r.map = (char *)mmap(nullptr, r.mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (r.map == MAP_FAILED) return told(cudaErrorMemoryAllocation);
-    mprotect(r.map, page, PROT_NONE);
-    mprotect(r.map + r.mapped - page, page, PROT_NONE);
-    char *first = r.map + page, *end = r.map + r.mapped - page;
-    char *at = r.high ? end - up(bytes, 16) : first;
-    memset(first, CANARY, (size_t)(at - first));
-    memset(at + bytes, CANARY, (size_t)(end - at) - bytes);
-    if (bytes <= SPARSE) memset(at, FRESH, bytes);
-    regions[(uintptr_t)at] = r;
-    if (device) held += bytes;
-    *p = at;
-    return cudaSuccess;
-}
-
-static void check_canary(char *at, const region &r)
-{
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    for (char *q = r.map + page; q < r.map + r.mapped - page; q++) {
-        if (q == at) q += r.bytes;
-        if (q == r.map + r.mapped - page) break;
-        if ((unsigned char)*q == CANARY) continue;
-        misuse("written outside a buffer of %zu bytes: at byte %td", r.bytes, q - at);
-    }
-}
-
-static void bury(char *at)
-{
-    auto   found = regions.find((uintptr_t)at);
-    region r = found->second;
-    check_canary(at, r);
-    if (r.bytes <= SPARSE) memset(at, FREED, r.bytes);
-    mprotect(r.map, r.mapped, PROT_NONE);
-    if (r.device) held -= r.bytes;
-    if (r.pool) r.pool->unused += r.bytes;
-    regions.erase(found);
-    graves.push_back(r);
-    while (graves.size() > 64) {
-        munmap(graves.front().map, graves.front().mapped);
-        graves.pop_front();
-    }
-}
-
-/* The region that holds p, or nullptr. */
-static const region *region_of(const void *p, uintptr_t *base)
-{
-    auto next = regions.upper_bound((uintptr_t)p);
-    if (next == regions.begin()) return nullptr;
-    --next;
-    if ((uintptr_t)p >= next->first + next->second.bytes) return nullptr;
-    if (base) *base = next->first;
-    return &next->second;
-}
-
-static bool is_device(const void *p, size_t bytes, bool *inside)
-{
-    uintptr_t     base = 0;
-    const region *r = region_of(p, &base);
-    bool          device = r && r->device;
-    *inside = !device || (uintptr_t)p + bytes <= base + r->bytes;
-    return device;
+    *p = take(bytes, device, pool);
+    return *p ? cudaSuccess : told(cudaErrorMemoryAllocation);
 }
 
 } // namespace cuda_host
@@ -292,7 +186,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device)
     memset(p, 0, sizeof *p);
     if (device != 0 || driver != cudaSuccess) return told(cudaErrorInvalidValue);
     snprintf(p->name, sizeof p->name, "execution model on the CPU");
-    p->totalGlobalMem = limit ? limit : (size_t)8 << 30;
+    p->totalGlobalMem = memory_limit() ? memory_limit() : (size_t)8 << 30;
     p->major = cuda_host::capability / 10, p->minor = cuda_host::capability % 10, p->multiProcessorCount = 4;
     return cudaSuccess;
 }
@@ -344,13 +238,13 @@ cudaError_t cudaMalloc(void **p, size_t bytes)
 {
     lock hold(mutex);
     if (capturing()) return told(cudaErrorStreamCaptureUnsupported);
-    return take(p, bytes, true);
+    return take_told(p, bytes, true, nullptr);
 }
 cudaError_t cudaMallocHost(void **p, size_t bytes)
 {
     lock hold(mutex);
     if (capturing()) return told(cudaErrorStreamCaptureUnsupported);
-    return take(p, bytes, false);
+    return take_told(p, bytes, false, nullptr);
 }
 cudaError_t cudaFree(void *p)
 {
@@ -358,7 +252,7 @@ cudaError_t cudaFree(void *p)
     if (!p) return cudaSuccess;
     if (capturing()) return told(cudaErrorStreamCaptureUnsupported);
     drain_all();
-    if (!regions.count((uintptr_t)p)) return told(cudaErrorInvalidValue);
+    if (!is_taken(p)) return told(cudaErrorInvalidValue);
     bury((char *)p);
     return cudaSuccess;
 }
@@ -366,23 +260,18 @@ cudaError_t cudaFreeHost(void *p) { return cudaFree(p); }
 cudaError_t cudaMallocAsync(void **p, size_t bytes, cudaStream_t stream)
 {
     lock hold(mutex);
-    return cudaMallocFromPoolAsync(p, bytes, &driver_pool, stream);
+    return cudaMallocFromPoolAsync(p, bytes, pool_of_driver(), stream);
 }
 cudaError_t cudaMallocFromPoolAsync(void **p, size_t bytes, cudaMemPool_t pool, cudaStream_t stream)
 {
     lock hold(mutex);
     if (stream_of(stream)->capture) return told(cudaErrorStreamCaptureUnsupported);
-    cudaError_t e = take(p, bytes, true);
-    if (e != cudaSuccess || !*p) return e;
-    regions[(uintptr_t)*p].pool = pool;
-    if (pool->unused >= bytes) pool->unused -= bytes;
-    else mappings++;
-    return e;
+    return take_told(p, bytes, true, pool);
 }
 cudaError_t cudaMemPoolCreate(cudaMemPool_t *pool, const cudaMemPoolProps *)
 {
     lock hold(mutex);
-    all_pools.push_back(*pool = new CUmemPoolHandle_st);
+    *pool = make_pool();
     return told(driver);
 }
 cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t pool, cudaMemPoolAttr, void *value)
@@ -400,7 +289,7 @@ cudaError_t cudaFreeAsync(void *p, cudaStream_t stream)
 {
     lock hold(mutex);
     if (!p) return cudaSuccess;
-    if (!regions.count((uintptr_t)p)) return told(cudaErrorInvalidValue);
+    if (!is_taken(p)) return told(cudaErrorInvalidValue);
     return enqueue(stream, [p]() { bury((char *)p); });
 }
 
