@@ -67,6 +67,15 @@ static void list_ways(scratch *s)
     s->first[o->layers] = s->ways;
 }
 
+static taut_status all_have_ways(const scratch *s)
+{
+    for (size_t l = 0; l < s->o->layers; l++)
+        if (s->first[l] == s->first[l + 1])
+            return taut__fail(TAUT_E_INVALID, "plan: layer '%s': no algorithm carries any of its %zu options",
+                              s->o->layer[l].name, s->o->layer[l].n);
+    return TAUT_OK;
+}
+
 static void release(scratch *s)
 {
     taut__free(s->first);
@@ -298,7 +307,10 @@ taut_status taut__decide(const taut__observations *o, const taut__demand *demand
 {
     scratch     s = {.o = o, .demand = demand};
     taut_status status = reserve(&s);
-    if (status == TAUT_OK) list_ways(&s);
+    if (status == TAUT_OK) {
+        list_ways(&s);
+        status = all_have_ways(&s);
+    }
     if (status == TAUT_OK)
         status = demand->objective == TAUT_OBJECTIVE_BYTES ? least_bytes(&s, d) : least_seconds(&s, d);
     if (status == TAUT_OK) total(&s, d);

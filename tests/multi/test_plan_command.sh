@@ -168,6 +168,20 @@ sed 's/taut-statistics/something/' "$dir/r.json" >"$dir/old.json"
 bad 1 "taut-statistics" --replay "$dir/old.json"
 sed 's/"error": /"error": -/' "$dir/r.json" >"$dir/old.json"
 bad 1 "layer 0: must have" --replay "$dir/old.json"
+for n in 4294967297 0 1.5 '"2"'; do
+    sed "s/\"ranks\": 2,/\"ranks\": $n,/" "$dir/r.json" >"$dir/old.json"
+    bad 1 '"ranks" is missing or out of range' --replay "$dir/old.json"
+done
+sed 's/"vias": [0-9]*/"vias": 4294967297/' "$dir/r.json" >"$dir/old.json"
+bad 1 "layer 0: must have" --replay "$dir/old.json"
+sed 's/"vias": [0-9]*/"vias": 16/' "$dir/r.json" >"$dir/old.json"
+bad 1 "layer 'w1': no algorithm carries any of its" --replay "$dir/old.json"
+sed 's/"version": 2/"version": 2, "ranks": 8/' "$dir/r.json" >"$dir/old.json"
+bad 1 "duplicate object key" --replay "$dir/old.json"
+# lengths whose sum is 4 again, beyond 64 bits
+printf '{"floats": 4, "layers": [{"name": "a", "shape": [4611686018427387904], "offset": 0}, {"name": "b", "shape": [4, 3458764513820540929], "offset": 4611686018427387904}], "files": []}' >"$dir/u.json"
+bad 1 "layer a: has 4611686018427387904 floats" --trace "$dir/u.json"
+for l in 0gbit 1e-320gbit 1e12gbit 999bit 0.5kbit; do bad 2 "1kbit to 1000000gbit" --trace "$t" --link $l; done
 echo '{' >"$dir/u.json"
 bad 1 "u.json" --trace "$dir/u.json"
 finish
