@@ -255,6 +255,27 @@ START_TEST(finds_the_fastest_plan)
 }
 END_TEST
 
+/* Steps that sum one of a dozen sets of layers in turn, or soon another set each time: few pairs, or none. A trial ends all the same, and
+ * most steps go the faster way, which is the plan's, or not. */
+START_TEST(many_sets_of_layers)
+{
+    for (int kind = 0; kind < 4; kind++) {
+        taut__arm_offer offer[TAUT_ARMS] = {{true, 1, 1}, {true, 0.9, 2}};
+        double          plan = kind % 2 ? 2 : 0.5;
+        taut__verdict   v;
+        int             arm = 1, faster = 0;
+        taut__verdict_init(&v);
+        taut__verdict_offer(&v, offer);
+        for (int step = 0; step < 2000; step++) {
+            uint64_t set = (uint64_t)(kind < 2 ? step % 12 : step < 8 ? 0 : step);
+            faster += (arm != TAUT_ARM_DENSE) == (plan < 1);
+            arm = taut__verdict_step(&v, arm, 1 + set, (double)(set * 7 % 12 + 3) * (arm ? plan : 1));
+        }
+        ck_assert_msg(faster > 1600, "%d of 2000 steps the faster way, of sets as in %d", faster, kind);
+    }
+}
+END_TEST
+
 /* Two ways within a fifth of each other, times that scatter, and processes that share processors: for some steps on end everything takes
  * up to twice as long. What was used, over what the faster one would have taken. */
 START_TEST(close_races_cost_little)
@@ -297,6 +318,7 @@ int main(void)
     tcase_add_test(t, a_wrong_withdrawal_recovers_in_tens_of_steps);
     tcase_add_test(t, no_trial_where_the_gain_is_beyond_doubt);
     tcase_add_test(t, finds_the_fastest_plan);
+    tcase_add_test(t, many_sets_of_layers);
     tcase_add_test(t, close_races_cost_little);
     return suite_run(s);
 }
