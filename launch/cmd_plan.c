@@ -92,6 +92,9 @@ static int run(args *a)
     double     bits;
     if (!a->trace == !a->replay) return cli_usage("give --trace FILE.json or --replay FILE, one of them");
     if ((rc = parse_link(a->settings.link, &bits)) != CLI_OK) return rc; /* before the gradients, which take a while */
+    char *input = (char *)(uintptr_t)(a->trace ? a->trace : a->replay);
+    if (a->record && (rc = cli_writable("--record", a->record)) != CLI_OK) return rc;
+    if (a->record && (rc = cli_apart("--record", a->record, 1, &input)) != CLI_OK) return rc;
     rc = a->replay ? facts_load(a->replay, &f) : observe(a, &f);
     if (rc == CLI_OK && a->record) rc = facts_save(&f, a->record);
     if (rc == CLI_OK) rc = plan(a, &f);

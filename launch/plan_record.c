@@ -154,7 +154,7 @@ int facts_load(const char *path, plan_facts *f)
     json_t      *root = json_load_file(path, JSON_REJECT_DUPLICATES, &e);
     int          rc;
     *f = (plan_facts){0};
-    if (!root) return cli_fail("%s: %s (line %d)", path, e.text, e.line);
+    if (!root) return jsn_bad(path, &e);
     rc = load_root(path, root, f);
     json_decref(root);
     return rc;

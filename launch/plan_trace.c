@@ -120,7 +120,7 @@ int trace_load(const char *path, const char *wanted, trace *t)
     int          rc;
     *t = (trace){0};
     t->json = json_load_file(path, JSON_REJECT_DUPLICATES, &e);
-    if (!t->json) return cli_fail("%s: %s (line %d)", path, e.text, e.line);
+    if (!t->json) return jsn_bad(path, &e);
     rc = load_layers(path, t);
     return rc == CLI_OK ? load_files(path, wanted, t) : rc;
 }

@@ -259,6 +259,20 @@ static taut_status try_rate(scratch *s, double rate, double cap, taut__decision 
     return TAUT_OK;
 }
 
+/* On slow links nearly all of a step is wire, and the best bound lies beyond the rates of plans. */
+static taut_status look_beyond(scratch *s, double cap, double rate, double *at, double *bound)
+{
+    const double far = 256 * beta(&s->demand->link);
+    for (; rate < far; rate *= RATE_STEP * RATE_STEP) {
+        solution r;
+        TAUT_TRY(solve(s, rate, cap, &r));
+        if (!r.there || !r.feasible || bound_of(s, rate, &r) <= *bound) continue;
+        *bound = bound_of(s, rate, &r);
+        *at = rate;
+    }
+    return TAUT_OK;
+}
+
 /* The bound is a concave function of the rate's logarithm, nearly: so look between the rates around the best one. */
 static taut_status tighten(scratch *s, double cap, double rate, double ratio, double *bound)
 {
@@ -293,6 +307,7 @@ static taut_status least_seconds(scratch *s, taut__decision *d)
             if (i % step == 0) TAUT_TRY(try_rate(s, rate, s->caps[c], d, &best, &bound));
             if (bound > before) at = rate;
         }
+        if (s->demand->tight && bound >= 0) TAUT_TRY(look_beyond(s, s->caps[c], rate, &at, &bound));
         if (s->demand->tight && bound >= 0)
             TAUT_TRY(tighten(s, s->caps[c], at, step == 2 ? RATE_STEP * RATE_STEP : RATE_STEP, &bound));
         if (bound >= 0) lowest = fmin(lowest, latency + bound); /* else there are no such plans */

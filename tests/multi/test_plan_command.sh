@@ -130,6 +130,12 @@ plan --budget rel=1e-13 --families quant,half
 grep -q 'tighter than fp16' "$dir/out" && pass || fail "rel=1e-13 does not say that it is tighter than fp16"
 is "$(field rel_err2 "$dir/out") == 0" "rel=1e-13: all uncompressed"
 
+# ---- what the reference's keys contradict is no candidate; the gap says something on slow links, too ----
+plan --budget like:quant:bits=2,zero=1 --families quant
+grep -q 'bits=1[^"]*zero=1' "$dir/out" && fail "bits=1 with zero=1 in a plan" || pass
+plan --budget rel=0.05 --objective time --link 100kbit
+is "$(field gap "$dir/out") < 0.2" "gap at 100 kbit/s"
+
 # ---- objective time: a fast link is left alone ----
 plan --budget rel=0.05 --objective time --link shm
 grep -q 'does not pay' "$dir/out" && pass || fail "shm: compresses"
@@ -154,7 +160,10 @@ bad 2 "must be shm or a bandwidth" --trace "$t" --link fast
 bad 2 "--trace FILE.json or --replay" --budget rel=0.1
 bad 2 "--trace FILE.json or --replay" --trace "$t" --replay "$dir/r.json"
 bad 1 "none of its 2 files" --trace "$t" --files step8
-bad 1 "nowhere.json" --trace "$dir/nowhere.json"
+bad 1 "unable to open $dir/nowhere.json: No such file or directory" --trace "$dir/nowhere.json"
+grep -q 'line' "$dir/out" && fail "a line of a file that is not there" || pass
+bad 2 "which is read: name another" --trace "$t" --record "$t"
+bad 1 "--record /nowhere/r.json: cannot be written" --trace "$t" --record /nowhere/r.json
 sed 's/15424/15425/' "$t" >"$dir/u.json"
 bad 1 '"floats" says 15425' --trace "$dir/u.json"
 sed 's/"offset": 4160/"offset": 4161/' "$t" >"$dir/u.json"
