@@ -16,7 +16,10 @@ static int load_layer(const char *path, const json_t *item, size_t i, size_t end
         !json_is_integer(offset))
         return cli_fail("%s: layer %zu: must have name, shape (at most %d extents) and offset", path, i, TRACE_NDIM);
     for (int d = 0; d < l->ndim; d++) {
-        json_int_t extent = json_integer_value(json_array_get(shape, (size_t)d));
+        const json_t *number = json_array_get(shape, (size_t)d);
+        json_int_t    extent = json_integer_value(number);
+        if (!json_is_integer(number))
+            return cli_fail("%s: layer %s: shape[%d]: must be a whole number", path, l->name, d);
         if (extent < 1)
             return cli_fail("%s: layer %s: shape[%d] is %lld: must be at least 1", path, l->name, d, (long long)extent);
         if (!taut__mul_ok(l->elems, (size_t)extent, &l->elems))
@@ -97,8 +100,7 @@ static int load_files(const char *path, const char *wanted, trace *t)
     int           rc = CLI_OK;
     t->file = taut__alloc(n + 1, sizeof *t->file);
     t->step = taut__alloc(n + 1, sizeof *t->step);
-    t->sum = taut__alloc(t->floats, sizeof *t->sum);
-    if (!names || !count || !t->file || !t->step || !t->sum) rc = cli_fail("out of memory");
+    if (!names || !count || !t->file || !t->step) rc = cli_fail("out of memory");
     for (size_t i = 0; i < n && rc == CLI_OK; i++) {
         const char *name = json_string_value(json_array_get(files, i));
         if (!name) rc = cli_fail("%s: files[%zu]: must be a name", path, i);
@@ -109,6 +111,7 @@ static int load_files(const char *path, const char *wanted, trace *t)
     if (rc == CLI_OK && t->files == 0 && wanted)
         rc = cli_fail("%s: none of its %zu files contains '%s'", path, n, wanted);
     else if (rc == CLI_OK && t->files == 0) rc = cli_fail("%s: \"files\" must name at least one file", path);
+    if (rc == CLI_OK && !(t->sum = taut__alloc(t->floats, sizeof *t->sum))) rc = cli_fail("out of memory");
     taut__free(names);
     taut__free(count);
     return rc;

@@ -221,7 +221,7 @@ static double bound_of(const scratch *s, double rate, const solution *r)
     return rate >= k ? b / (rate - k + b) * r->bound : 0;
 }
 
-/* All layers dense is a plan too, without error, where every layer may be. */
+/* All layers dense is a plan too, mostly without error, where every layer may be. */
 static void begin_dense(scratch *s, taut__decision *d, double *best)
 {
     *best = INFINITY;
@@ -231,9 +231,13 @@ static void begin_dense(scratch *s, taut__decision *d, double *best)
         if (i == SIZE_MAX) return;
         s->best[l] = (uint32_t)i;
     }
-    d->feasible = true;
     d->error = 0;
-    for (size_t l = 0; l < s->o->layers; l++) d->error += s->way[s->best[l]].error;
+    for (size_t l = 0; l < s->o->layers; l++) {
+        double error = s->way[s->best[l]].error;
+        d->error += s->demand->unsquared ? sqrt(error) : error;
+    }
+    d->feasible = d->error <= s->demand->budget;
+    if (!d->feasible) return;
     *best = s->demand->compressing ? INFINITY : step_seconds(s, s->best);
 }
 

@@ -185,8 +185,16 @@ sed 's/"vias": [0-9]*/"vias": 4294967297/' "$dir/r.json" >"$dir/old.json"
 bad 1 "layer 0: must have" --replay "$dir/old.json"
 sed 's/"vias": [0-9]*/"vias": 16/' "$dir/r.json" >"$dir/old.json"
 bad 1 "layer 'w1': no algorithm carries any of its" --replay "$dir/old.json"
+sed 's/"error": [0-9.e+-]*/"error": 1e200/' "$dir/r.json" >"$dir/old.json"
+"$TAUT" plan --replay "$dir/old.json" --json >"$dir/out" 2>&1
+grep -q '"feasible": false' "$dir/out" && pass || fail "a plan of 1e200 meets the budget"
 sed 's/"version": 2/"version": 2, "ranks": 8/' "$dir/r.json" >"$dir/old.json"
 bad 1 "duplicate object key" --replay "$dir/old.json"
+# files are shorter than what a trace says: no memory is taken for that
+printf '{"floats": 1000000000000, "layers": [{"name": "a", "shape": [1000000000000], "offset": 0}], "files": ["short.f32"]}' >"$dir/u.json"
+bad 1 "has 250 floats" --trace "$dir/u.json"
+sed 's/\[64, 64\]/[64, 64.0]/' "$t" >"$dir/u.json"
+bad 1 "layer w1: shape[1]: must be a whole number" --trace "$dir/u.json"
 # lengths whose sum is 4 again, beyond 64 bits
 printf '{"floats": 4, "layers": [{"name": "a", "shape": [4611686018427387904], "offset": 0}, {"name": "b", "shape": [4, 3458764513820540929], "offset": 4611686018427387904}], "files": []}' >"$dir/u.json"
 bad 1 "layer a: has 4611686018427387904 floats" --trace "$dir/u.json"
