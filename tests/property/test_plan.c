@@ -231,8 +231,12 @@ START_TEST(bad_problems_are_refused)
     uint32_t         choice[4];
     taut_plan_result r;
     draw(ANY, 4, 3, true);
-    ck_assert_int_eq(solve("simplex", 9, 0, choice, &r), TAUT_E_INVALID);
-    ck_assert_ptr_nonnull(strstr(taut_last_error(), "simplex"));
+    for (int feasible = 0; feasible < 2; feasible++) {
+        r.cost = 7;
+        ck_assert_int_eq(solve("simplex", feasible ? 9 : 0, 0, choice, &r), TAUT_E_INVALID);
+        ck_assert_ptr_nonnull(strstr(taut_last_error(), "simplex"));
+        ck_assert(r.cost == 0 && r.size == sizeof r); /* nothing of an earlier one */
+    }
     ck_assert_int_eq(solve("hull", -1, 0, choice, &r), TAUT_E_RANGE);
     ck_assert_int_eq(solve("hull", NAN, 0, choice, &r), TAUT_E_RANGE);
     ck_assert_int_eq(solve("dp", 1, 2000000, choice, &r), TAUT_E_RANGE);
