@@ -267,12 +267,11 @@ static taut_status try_rate(scratch *s, double rate, double cap, taut__decision 
 static taut_status look_beyond(scratch *s, double cap, double rate, double *at, double *bound)
 {
     const double far = 256 * beta(&s->demand->link);
-    for (; rate < far; rate *= RATE_STEP * RATE_STEP) {
+    while (rate < far) {
         solution r;
         TAUT_TRY(solve(s, rate, cap, &r));
-        if (!r.there || !r.feasible || bound_of(s, rate, &r) <= *bound) continue;
-        *bound = bound_of(s, rate, &r);
-        *at = rate;
+        if (r.there && r.feasible && bound_of(s, rate, &r) > *bound) *bound = bound_of(s, rate, &r), *at = rate;
+        rate *= RATE_STEP * RATE_STEP;
     }
     return TAUT_OK;
 }
