@@ -128,7 +128,11 @@ void taut__verdict_offer(taut__verdict *v, const taut__arm_offer offer[TAUT_ARMS
         double     was = a->offer.predicted, is = offer[i].predicted;
         bool       same = a->offer.offered && offer[i].offered && is <= 1.1 * was && was <= 1.1 * is;
         a->fresh = i != TAUT_ARM_DENSE && (a->fresh || !a->offer.offered || a->offer.plan != offer[i].plan);
-        if (!same && i != TAUT_ARM_DENSE) memset(a->samples, 0, sizeof a->samples);
+        if (!same && i != TAUT_ARM_DENSE) {
+            memset(a->samples, 0, sizeof a->samples);
+            if (v->trial.arm >= 0 && (v->trial.arm == i || v->in_force == i))
+                v->trial = (taut__trial){.arm = v->trial.arm, .began = v->steps};
+        }
         a->offer = offer[i];
     }
     if (first || !v->arm[v->in_force].offer.offered) v->in_force = least_predicted(v);
