@@ -308,7 +308,7 @@ $(TRAIN): $(TRAIN_OBJ) $(BUILD)/launch/json.o $(BUILD)/launch/cli.o $(LIB_SO) $(
 # taut data distill: the same, for images
 $(DISTILL): $(DISTILL_OBJ) $(BUILD)/launch/json.o $(BUILD)/launch/cli.o $(LIB_SO) $(SHIM_SO) $(BUILD)/.LINK
 	$(LINK_C) $(filter %.o,$^) -L$(BUILD)/lib -ltaut -ltaut_torch $(RPATH) $(NO_LOOK) $(LDFLAGS) $(LIBS) $(JSON)
-# what test_checkpoint.sh, test_train.sh, test_train_data.sh and test_select.sh run
+# what test_checkpoint.sh, test_train.sh and test_train_data.sh run
 $(SETS): %: %.o $(filter-out %/main.o,$(TRAIN_OBJ)) $(BUILD)/launch/json.o $(BUILD)/launch/cli.o $(LIB_SO) $(SHIM_SO) $(BUILD)/.LINK
 	$(LINK_C) $(filter %.o,$^) -L$(BUILD)/lib -ltaut -ltaut_torch -Wl,-rpath,$(abspath $(BUILD)/lib) $(NO_LOOK) $(LDFLAGS) $(LIBS) $(JSON) -lz
 # public interface only, so no test support that reaches inside: this does not
@@ -403,7 +403,7 @@ gpu-doubles: $(GPU_DOUBLES) $(filter %/graph_mpi,$(BENCH_BIN))
 # ---- one test: T=comm is tests/*/test_comm.c or .sh, or both; T='grid quant' takes two ----
 .PHONY: test quick
 TESTS_OF_T := $(foreach t,$(T),$(wildcard tests/*/test_$(t).c tests/*/test_$(t).sh))
-test: $(if $(filter %.sh,$(TESTS_OF_T)),all) $(if $(filter %/test_checkpoint.sh %/test_train.sh %/test_train_data.sh %/test_select.sh,$(TESTS_OF_T)),$(SETS)) $(filter $(basename $(call objects,$(TESTS_OF_T))),$(TEST_BIN)) ## one test: make test T=comm
+test: $(if $(filter %.sh,$(TESTS_OF_T)),all) $(if $(filter %/test_checkpoint.sh %/test_train.sh %/test_train_data.sh,$(TESTS_OF_T)),$(SETS)) $(filter $(basename $(call objects,$(TESTS_OF_T))),$(TEST_BIN)) ## one test: make test T=comm
 	@[ -n '$(TESTS_OF_T)' ] || { echo "make test T=NAME: no tests/*/test_$(T).c or .sh; there are:"; \
 	    ls tests/*/test_*.c tests/*/test_*.sh | sed 's|.*/test_||; s|\.[a-z]*$$||' | sort -u | fmt -w 110; exit 2; }
 	@LONG=1 BUILD=$(BUILD) tests/run.sh $(addsuffix $$,$(basename $(TESTS_OF_T))) $(filter %.sh,$(TESTS_OF_T))
