@@ -242,6 +242,8 @@ $(BUILD)/%.o: %.cu $(BUILD)/.CUDA
 # ---- link ----
 LINK_C   = $(Q)mkdir -p $(@D) && $(CC) $(SANITIZE) -o $@
 LINK_CXX = $(Q)mkdir -p $(@D) && $(CXX) $(SANITIZE) -o $@
+# two hundred test programs, each with all of the library: gold, which comes with GNU ld, takes a third of its time
+TEST_LD := $(if $(filter release,$(MODE)),$(if $(shell command -v ld.gold),-fuse-ld=gold))
 $(LIB_SO): $(LIB_OBJ) comm/libtaut.map $(BUILD)/.LINK
 	$(LINK_C).$(SO_VERSION) -shared -Wl,-soname,$(@F).$(SO_VERSION) -Wl,--version-script=comm/libtaut.map -Wl,-z,defs $(LIB_OBJ) $(LDFLAGS) $(LIBS)
 	$(Q)ln -sf $(@F).$(SO_VERSION) $@
@@ -298,23 +300,25 @@ ifneq ($(SHIM_SO),)
 $(SHIM_SO): $(SHIM_OBJ) $(LIB_SO) $(BUILD)/.LINK
 	$(LINK_CXX).$(SO_VERSION) -shared -Wl,-soname,$(@F).$(SO_VERSION) $(SHIM_OBJ) -L$(BUILD)/lib -ltaut $(RPATH) $(LDFLAGS) $(TORCH_LIBS)
 	$(Q)ln -sf $(@F).$(SO_VERSION) $@
+# What the shim needs of libtorch is not looked for again with every program: 1.7 s each
+NO_LOOK  := -Wl,--allow-shlib-undefined
 # taut train: a program of its own, so that nobody else loads libtorch; uses the public header only
 $(TRAIN): $(TRAIN_OBJ) $(BUILD)/launch/json.o $(BUILD)/launch/cli.o $(LIB_SO) $(SHIM_SO) $(BUILD)/.LINK
-	$(LINK_C) $(filter %.o,$^) -L$(BUILD)/lib -ltaut -ltaut_torch $(RPATH) -Wl,-rpath-link,$(BUILD)/lib $(LDFLAGS) $(LIBS) $(JSON) -lz
+	$(LINK_C) $(filter %.o,$^) -L$(BUILD)/lib -ltaut -ltaut_torch $(RPATH) $(NO_LOOK) $(LDFLAGS) $(LIBS) $(JSON) -lz
 # taut data distill: the same, for images
 $(DISTILL): $(DISTILL_OBJ) $(BUILD)/launch/json.o $(BUILD)/launch/cli.o $(LIB_SO) $(SHIM_SO) $(BUILD)/.LINK
-	$(LINK_C) $(filter %.o,$^) -L$(BUILD)/lib -ltaut -ltaut_torch $(RPATH) -Wl,-rpath-link,$(BUILD)/lib $(LDFLAGS) $(LIBS) $(JSON)
-# what test_checkpoint.sh and test_train.sh run
+	$(LINK_C) $(filter %.o,$^) -L$(BUILD)/lib -ltaut -ltaut_torch $(RPATH) $(NO_LOOK) $(LDFLAGS) $(LIBS) $(JSON)
+# what test_checkpoint.sh, test_train.sh and test_train_data.sh run
 $(SETS): %: %.o $(filter-out %/main.o,$(TRAIN_OBJ)) $(BUILD)/launch/json.o $(BUILD)/launch/cli.o $(LIB_SO) $(SHIM_SO) $(BUILD)/.LINK
-	$(LINK_C) $(filter %.o,$^) -L$(BUILD)/lib -ltaut -ltaut_torch -Wl,-rpath,$(abspath $(BUILD)/lib) $(LDFLAGS) $(LIBS) $(JSON) -lz
+	$(LINK_C) $(filter %.o,$^) -L$(BUILD)/lib -ltaut -ltaut_torch -Wl,-rpath,$(abspath $(BUILD)/lib) $(NO_LOOK) $(LDFLAGS) $(LIBS) $(JSON) -lz
 # public interface only, so no test support that reaches inside: this does not
 $(BUILD)/tests/long/test_truth_torch: $(patsubst %,$(BUILD)/tests/support/%.o,truth scene models)
 $(BUILD)/tests/%_torch: $(BUILD)/tests/%_torch.o $(SHIM_SO) $(LIB_SO) $(BUILD)/.LINK
-	$(LINK_C) $(filter %.o,$^) -L$(BUILD)/lib -ltaut -ltaut_torch -Wl,-rpath,$(abspath $(BUILD)/lib) $(LDFLAGS) $(LIBS) $(CHECK_LIBS)
+	$(LINK_C) $(filter %.o,$^) -L$(BUILD)/lib -ltaut -ltaut_torch -Wl,-rpath,$(abspath $(BUILD)/lib) $(NO_LOOK) $(LDFLAGS) $(LIBS) $(CHECK_LIBS)
 endif
 $(BUILD)/tests/multi/test_preload_nccl: $(PRELOAD_NCCL)
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_SUP) $(LIB_A) $(BUILD)/.LINK
-	$(LINK_C) $(filter %.o,$^) $(LIB_A) $(LDFLAGS) $(LIBS) $(CHECK_LIBS) $(JSON) $(ALSO)
+	$(LINK_C) $(TEST_LD) $(filter %.o,$^) $(LIB_A) $(LDFLAGS) $(LIBS) $(CHECK_LIBS) $(JSON) $(ALSO)
 
 # of the fuzz targets those that read what programs in launch/ read: logs, pages, traces, files to be packed
 IMPORTS   := $(call objects,launch/cli.c launch/json.c $(call sources,launch/data/import*.c launch/data/tensors.c))
@@ -346,7 +350,9 @@ fuzz-targets: $(FUZZ_BIN)
 # ---- the sanitized tier of `make check`: what reads foreign bytes, in MODE=asan, of no more of the library than it needs ----
 SANITIZED     := $(BUILD)/sanitized/test_fuzz_frames $(if $(filter found,$(HAVE_ZSTD)),$(patsubst %,$(BUILD)/sanitized/%,test_fuzz_shard \
                    test_fuzz_plan_data test_fuzz_foreign_data test_fuzz_import_data test_damage_texts_data))
-SANITIZED_OBJ := $(filter $(BUILD)/compressors/% $(BUILD)/scheduler/% $(BUILD)/comm/base/%,$(LIB_OBJ)) $(BUILD)/tests/support/codec_case.o
+SANITIZED_OBJ := $(filter $(BUILD)/compressors/% $(BUILD)/comm/base/% $(BUILD)/scheduler/budget.o $(BUILD)/scheduler/time_model.o,$(LIB_OBJ)) $(BUILD)/tests/support/codec_case.o
+# it runs where it is built: no kernels that this processor would not run, where it says what it has
+SANITIZED_OBJ := $(filter-out $(if $(wildcard /proc/cpuinfo),$(if $(shell grep -m 1 avx512f /proc/cpuinfo),,%_avx512.o %_avx512vbmi2.o)),$(SANITIZED_OBJ))
 SANITIZED_OBJ := $(filter-out $(foreach d,export loader sampler select,$(BUILD)/compressors/dataset/$(d)/%),$(SANITIZED_OBJ)) # which read nothing foreign
 $(SANITIZED): $(BUILD)/sanitized/%: $(BUILD)/tests/unit/%.o $(SANITIZED_OBJ) $(BUILD)/.LINK
 	$(LINK_C) $(filter %.o,$^) $(LDFLAGS) $(LIBS) $(CHECK_LIBS) $(ALSO)
@@ -372,7 +378,7 @@ $(MODEL_RUN): $(BUILD)/model/%.o: %.cpp $(BUILD)/.CXX
 	@mkdir -p $(@D)
 	$(Q)$(CXX) $(CPPFLAGS) $(MODEL_FLAGS) $(filter-out -fsanitize=thread,$(CFLAGS)) $(if $(filter tsan,$(MODE)),-DCUDA_HOST_TSAN) $(DEP) -c -o $@ $<
 $(MODEL_TESTS): $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_SUP) $(LIB_A) $(MODEL_OBJ) $(MODEL_RUN) $(BUILD)/.LINK
-	$(LINK_CXX) $(filter %.o,$^) $(LIB_A) $(LDFLAGS) $(LIBS) $(CHECK_LIBS) $(JSON)
+	$(LINK_CXX) $(TEST_LD) $(filter %.o,$^) $(LIB_A) $(LDFLAGS) $(LIBS) $(CHECK_LIBS) $(JSON)
 # ... a third time for counting what they read and write: with the calls that TSan would put before loads and stores, and a main() that has these
 TRAFFIC     := $(BUILD)/tests/bench/cuda_traffic
 TRAFFIC_OBJ := $(patsubst %,$(BUILD)/traffic/%.o,$(basename $(wildcard compressors/*/*_cuda.cu)))
@@ -397,7 +403,7 @@ gpu-doubles: $(GPU_DOUBLES) $(filter %/graph_mpi,$(BENCH_BIN))
 # ---- one test: T=comm is tests/*/test_comm.c or .sh, or both; T='grid quant' takes two ----
 .PHONY: test quick
 TESTS_OF_T := $(foreach t,$(T),$(wildcard tests/*/test_$(t).c tests/*/test_$(t).sh))
-test: $(if $(filter %.sh,$(TESTS_OF_T)),all) $(if $(filter %/test_checkpoint.sh %/test_train.sh,$(TESTS_OF_T)),$(SETS)) $(filter $(basename $(call objects,$(TESTS_OF_T))),$(TEST_BIN)) ## one test: make test T=comm
+test: $(if $(filter %.sh,$(TESTS_OF_T)),all) $(if $(filter %/test_checkpoint.sh %/test_train.sh %/test_train_data.sh,$(TESTS_OF_T)),$(SETS)) $(filter $(basename $(call objects,$(TESTS_OF_T))),$(TEST_BIN)) ## one test: make test T=comm
 	@[ -n '$(TESTS_OF_T)' ] || { echo "make test T=NAME: no tests/*/test_$(T).c or .sh; there are:"; \
 	    ls tests/*/test_*.c tests/*/test_*.sh | sed 's|.*/test_||; s|\.[a-z]*$$||' | sort -u | fmt -w 110; exit 2; }
 	@LONG=1 BUILD=$(BUILD) tests/run.sh $(addsuffix $$,$(basename $(TESTS_OF_T))) $(filter %.sh,$(TESTS_OF_T))

@@ -28,6 +28,7 @@ int cmd_data_compare(int argc, char **argv)
          "a shard of few samples, as of `taut data distill`, in a row of its own; may be repeated", 0, 0, NULL},
         {"soft-labels", NULL, CLI_FLAG, &c.soft,
          "a row of random samples with a teacher's soft labels: images with labels", 0, 0, NULL},
+        {"teacher-steps", "N", CLI_INT, &c.teacher_steps, "of that teacher; 0 = as of taut data distill", 0, 1e7, NULL},
         {"whole", NULL, CLI_FLAG, &c.whole,
          "a row of all rounds over all samples: as many times more steps as the budget is smaller", 0, 0, NULL},
         {"target", "FILE", CLI_TEXT, &c.target, "for methods that need one", 0, 0, NULL},

@@ -28,7 +28,7 @@ typedef struct compare_method {
 typedef struct compare {
     const char *model, *budget, *schedule, *optimizer, *validation, *figure, *csv, *target, *scores;
     cli_list    method, plan, more, distilled;
-    int64_t     rounds, seeds, batch, ranks, eval_samples;
+    int64_t     rounds, seeds, batch, ranks, eval_samples, teacher_steps;
     double      lr;
     bool        json, whole, soft;
     char      **path;

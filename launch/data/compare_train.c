@@ -184,7 +184,7 @@ int compare_train(const compare *c, const compare_method *m, const char *plan, u
 
 int compare_soft(const compare *c)
 {
-    char    out[96], err[96], part[4096];
+    char    out[96], err[96], part[4096], steps[24];
     args    a = {.n = 0};
     int64_t classes = 0;
     int     rc;
@@ -218,6 +218,10 @@ int compare_soft(const compare *c)
     add(&a, "--method=random");
     add(&a, "--soft-labels");
     add(&a, "--per-class=%s", part);
+    if (c->teacher_steps > 0) {
+        snprintf(steps, sizeof steps, "%lld", (long long)c->teacher_steps);
+        add(&a, "--teacher-steps=%s", steps);
+    }
     add(&a, "-o");
     add(&a, "%s", c->soft_path);
     fprintf(stderr, "random samples with soft labels: a teacher, %s of a class\n", part);

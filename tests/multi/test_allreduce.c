@@ -56,7 +56,7 @@ static taut_status reduce_steps(ranks_ctx *ctx)
     if (s == TAUT_E_UNSUPPORTED) c->unsupported = true;
     TAUT_TRY(s);
     for (int step = 0; step < c->steps; step++) {
-        for (size_t i = 0; i < n; i++) buf[i] = ranks_value(ctx->rank, i, step);
+        ranks_fill(buf, n, ctx->rank, step);
         if (step % 2) {
             TAUT_TRY(taut_allreduce_start(l, buf, c->op));
             TAUT_TRY(taut_wait(l));
@@ -105,11 +105,13 @@ static bool identical(const job_case *c, int size)
     return true;
 }
 
-/* False if the algorithm cannot carry the codec, on all ranks alike. */
+/* False if the algorithm cannot carry the codec, on all ranks alike. The layer has its codec: nothing is to be planned, and no speeds to be measured. */
 static bool run_case(job_case *c, int size, const taut_config *cfg)
 {
-    ranks_ctx ctx[16];
-    ranks_run(size, cfg, reduce_steps, c, ctx);
+    ranks_ctx   ctx[16];
+    taut_config unplanned = *cfg;
+    unplanned.codec = "none";
+    ranks_run(size, &unplanned, reduce_steps, c, ctx);
     for (int r = 0; r < size; r++) {
         if (c->unsupported && ctx[r].status == TAUT_E_UNSUPPORTED) continue;
         ck_assert_msg(ctx[r].status == TAUT_OK, "%s, rank %d of %d: %s", c->spec, r, size, ctx[r].error);

@@ -31,6 +31,24 @@ train() { # train RANKS OPTIONS...: one rank without mpirun
     shift
     if [ "$ranks" = 1 ]; then timeout -k 5 $patience "$TAUT" train $small "$@"; else timeout -k 5 $((2 * patience)) "$MPIRUN" -n "$ranks" "$TAUT" train $small "$@"; fi >"$dir/out" 2>"$dir/err"
 }
+# job RANKS NAME OPTIONS...: is run by run_jobs RANKS, in one process a rank with those before it (train_jobs.c), since libtorch takes longer to start
+job() {
+    ranks=$1
+    shift
+    name=$1
+    shift
+    echo "$name $small $*" >>"$dir/jobs.$ranks"
+}
+run_jobs() {
+    [ "$1" = 1 ] && set -- "$1" || set -- "$1" "$MPIRUN" -n "$1"
+    jobs=$dir/jobs.$1
+    shift
+    timeout -k 5 $((10 * patience)) "$@" "$BUILD/tests/multi/train_jobs" "$dir" "$jobs" >"$dir/jobs.log" 2>&1 || fail "jobs: exit $?: $(tail -n 3 "$dir/jobs.log")"
+    rm -f "$jobs"
+}
+rc_of() { cat "$dir/$1.rc" 2>/dev/null || echo "none, the job did not end"; }
+ended() { [ "$(rc_of "$1")" = 0 ]; } # ended NAME: as it should
+loss_of() { tail -n 1 "$dir/$1.out" | sed -n 's/.*"loss_val": *\([^,]*\),.*/\1/p'; }
 loss() { tail -n 1 "$dir/out" | sed -n 's/.*"loss_val": *\([^,]*\),.*/\1/p'; }
 step_of() { sed -n 's/^step //p' "$1"; }
 generation_of() { sed -n 's/^generation //p' "$1"; }
@@ -44,8 +62,24 @@ chmod +x "$dir/noted"
 
 # ---- the last two are kept, and nothing else ----
 mkdir "$dir/good" "$dir/foreign"
-train 2 --steps 9 --checkpoint-every 2 --checkpoint "$dir/good/ck" || fail "saving: $(head -n 2 "$dir/err")"
-train 2 --steps 9 --checkpoint-every 2 --checkpoint "$dir/foreign/ck" --seed 6 || fail "saving: $(head -n 2 "$dir/err")"
+job 2 saving --steps 9 --checkpoint-every 2 --checkpoint "$dir/good/ck"
+job 2 other --steps 9 --checkpoint-every 2 --checkpoint "$dir/foreign/ck" --seed 6
+job 2 unkilled --steps 120 --eval-every 0 --log "$dir/whole"
+# numbers that are not finite, or far off: below
+diverges='--lr 1000 --optimizer adamw --weight-decay 10 --codec none'
+[ "$LONG" = 0 ] || diverges="$diverges
+--lr 1000
+--lr 1000 --optimizer sgd --clip 0
+--lr 1000 --codec grid:rel=0.05 --clip 0"
+echo "$diverges" | {
+    i=0
+    while read -r options; do
+        i=$((i + 1))
+        job 2 diverging-$i --steps 30 --warmup 0 --checkpoint "$dir/div-$i" $options
+    done
+}
+run_jobs 2
+for name in saving other unkilled; do ended $name || fail "$name: $(head -n 2 "$dir/$name.err")"; done
 now=$(generation_of "$dir/good/ck") old=$(generation_of "$dir/good/ck.prev")
 files=$(ls "$dir/good" | tr '\n' ' ')
 want="ck ck.$old.model ck.$old.rank0 ck.$old.rank1 ck.$now.model ck.$now.rank0 ck.$now.rank1 ck.prev "
@@ -69,13 +103,18 @@ mutated() { # mutated RANKS COUNT
 mutated 1 "$mutations"
 [ "$LONG" = 0 ] || mutated 2 $((mutations / 4))
 # ... and what the command makes of one
-cp -r "$dir/good" "$dir/set"
-train 1 --steps 12 --checkpoint "$dir/set/ck" --resume && right=$(loss) || fail "resume: $(head -n 2 "$dir/err")"
-rm -rf "$dir/set"
+cp -r "$dir/good" "$dir/whole-set"
 cp -r "$dir/good" "$dir/set"
 printf 'x' | dd of="$dir/set/ck.$now.rank1" bs=1 seek=20000 conv=notrunc 2>/dev/null
-train 1 --steps 12 --checkpoint "$dir/set/ck" --resume
-if [ $? -eq 1 ] && grep -q "^taut train: .*set/ck.$now.rank1: damaged" "$dir/err"; then pass; else fail "a damaged set: $(head -n 2 "$dir/err")"; fi
+printf 'my thesis' >"$dir/thesis"
+job 1 resumed --steps 12 --checkpoint "$dir/whole-set/ck" --resume
+job 1 damaged --steps 12 --checkpoint "$dir/set/ck" --resume
+job 1 thesis-job --steps 2 --checkpoint "$dir/thesis"
+run_jobs 1
+ended resumed && right=$(loss_of resumed) || fail "resume: $(head -n 2 "$dir/resumed.err")"
+if [ "$(rc_of damaged)" = 1 ] && grep -q "^taut train: .*set/ck.$now.rank1: damaged" "$dir/damaged.err"; then pass; else fail "a damaged set: $(head -n 2 "$dir/damaged.err")"; fi
+# a file that is nobody's checkpoint is not written over
+if [ "$(rc_of thesis-job)" = 1 ] && grep -q "thesis: not a checkpoint" "$dir/thesis-job.err" && [ "$(cat "$dir/thesis")" = 'my thesis' ]; then pass; else fail "wrote over a file: $(head -n 1 "$dir/thesis-job.err")"; fi
 
 # ---- kill -9 at any moment ----
 start() { # start NAME OPTIONS...: two ranks in the background; their process ids are in NAME.pid.0 and .1
@@ -103,11 +142,7 @@ while [ $i -lt "$kills" ]; do
     if [ "${first:-0}" -ne $((${from:-0} + 1)) ]; then lost=$((lost + 1)); fail "run $i begins with step ${first:-none}, killed at ${from:-0}: $(head -n 2 "$dir/live.err")"; fi
 done
 at=$(step_of "$dir/live")
-train 2 --steps $((${at:-0} + 1)) --checkpoint "$dir/live" --resume || { lost=$((lost + 1)); fail "the last kill, at step ${at:-?}: $(head -n 2 "$dir/err")"; }
-echo "$kills kills, $lost not resumed"
-[ $lost -eq 0 ] && pass
-files=$(ls "$dir" | grep -c '^live\.[0-9]*\.')
-[ "$files" -eq 6 ] && pass || fail "after the kills $files files of generations are left, not 6: $(ls "$dir" | tr '\n' ' ')"
+job 2 last-kill --steps $((${at:-0} + 1)) --checkpoint "$dir/live" --resume # runs with what is resumed below
 
 # ---- killed and resumed until the end: every loss, and the bytes of every step, of a run that nobody killed ----
 # A run's first step has the bytes of its beginning beside its own.
@@ -125,43 +160,59 @@ compare() { # WHOLE PARTS: logs
         END { for (s in loss) n += seen[s]; if (n != all || all == 0) { print n + 0, "of", all + 0, "steps"; bad = 1 } exit bad }' "$1" "$2"
 }
 runs=${RUNS:-$([ "$LONG" = 1 ] && echo 20 || echo 1)}
-rm -f "$dir"/whole* "$dir"/cut*
-train 2 --steps 120 --eval-every 0 --log "$dir/whole" || fail "a run that nobody kills: $(head -n 2 "$dir/err")"
-right_end=$(loss)
+right_end=$(loss_of unkilled)
 i=0
 while [ $i -lt "$runs" ]; do
     i=$((i + 1))
-    rm -f "$dir"/cut*
-    start cut --steps 120 --eval-every 0 --checkpoint "$dir/cut" --checkpoint-every 3 --log "$dir/cutlog"
+    start cut$i --steps 120 --eval-every 0 --checkpoint "$dir/cut$i" --checkpoint-every 3 --log "$dir/cutlog$i"
     upto=$(awk -v s="$seed" -v i="$i" 'BEGIN { srand(s % 1000000 + 77 + i); print 3 + int(rand() * 90) }')
-    until [ "$(steps_logged "$dir/cutlog")" -ge "$upto" ] || ! kill -0 $job 2>/dev/null; do sleep 0.02; done
-    kill -KILL "$(cat "$dir/cut.pid.$((i % 2))")" "$(cat "$dir/cut.pid.$(((i + 1) % 2))")" 2>/dev/null
+    until [ "$(steps_logged "$dir/cutlog$i")" -ge "$upto" ] || ! kill -0 $job 2>/dev/null; do sleep 0.02; done
+    kill -KILL "$(cat "$dir/cut$i.pid.$((i % 2))")" "$(cat "$dir/cut$i.pid.$(((i + 1) % 2))")" 2>/dev/null
     wait $job
     resume=--resume
-    [ -e "$dir/cut" ] || resume=
+    [ -e "$dir/cut$i" ] || resume=
     # a loaded machine may notice so late that the run has ended
-    if [ "$(step_of "$dir/cut" 2>/dev/null)" = 120 ]; then cp "$dir/cut.out" "$dir/out"; else
-        train 2 --steps 120 --eval-every 0 --checkpoint "$dir/cut" --checkpoint-every 3 --log "$dir/cutlog" $resume || { fail "resuming at ${upto}: $(head -n 2 "$dir/err")"; continue; }
+    if [ "$(step_of "$dir/cut$i" 2>/dev/null)" = 120 ]; then
+        cp "$dir/cut$i.out" "$dir/cutrest$i.out"
+        echo 0 >"$dir/cutrest$i.rc"
+    else
+        job 2 cutrest$i --steps 120 --eval-every 0 --checkpoint "$dir/cut$i" --checkpoint-every 3 --log "$dir/cutlog$i" $resume
     fi
-    what=$(compare "$dir/whole" "$dir/cutlog") && [ "$(loss)" = "$right_end" ] && pass || fail "killed after $upto steps: ends with $(loss), not $right_end; $what"
 done
 
 # ---- signals: the step's end is saved, exit 130 or 143, and the run goes on as if it had not stopped ----
 [ "$LONG" = 0 ] && signals=TERM:143 || signals="INT:130 TERM:143 USR1:138"
 for s in $signals; do
-    rm -f "$dir/log" "$dir"/sig*
-    start sig --steps 1000000 --checkpoint "$dir/sig" --log "$dir/log"
+    sig=sig${s%:*}
+    rm -f "$dir/log"
+    start $sig --steps 1000000 --checkpoint "$dir/$sig" --log "$dir/log"
     until [ "$(steps_logged "$dir/log")" -ge 5 ] || ! kill -0 $job 2>/dev/null; do sleep 0.05; done
-    kill -"${s%:*}" "$(cat "$dir/sig.pid.1")"
+    kill -"${s%:*}" "$(cat "$dir/$sig.pid.1")"
     wait $job
     rc=$?
-    at=$(step_of "$dir/sig")
-    if [ $rc -eq "${s#*:}" ] && [ "${at:-0}" -ge 5 ] && grep -q "SIG${s%:*} at step $at of" "$dir/sig.err"; then pass; else
-        fail "SIG${s%:*}: exit $rc, step ${at:-none}: $(head -n 2 "$dir/sig.err")"; fi
-    train 2 --steps $((at + 3)) --checkpoint "$dir/sig" --resume
-    rest=$(loss)
-    train 2 --steps $((at + 3))
-    if [ -n "$rest" ] && [ "$rest" = "$(loss)" ]; then pass; else fail "SIG${s%:*}: resumed $rest, uninterrupted $(loss)"; fi
+    at=$(step_of "$dir/$sig")
+    if [ $rc -eq "${s#*:}" ] && [ "${at:-0}" -ge 5 ] && grep -q "SIG${s%:*} at step $at of" "$dir/$sig.err"; then pass; else
+        fail "SIG${s%:*}: exit $rc, step ${at:-none}: $(head -n 2 "$dir/$sig.err")"; fi
+    job 2 $sig-rest --steps $((${at:-0} + 3)) --checkpoint "$dir/$sig" --resume
+    job 2 $sig-whole --steps $((${at:-0} + 3))
+done
+
+# ---- ... and what becomes of those that were stopped ----
+run_jobs 2
+ended last-kill || { lost=$((lost + 1)); fail "the last kill: $(head -n 2 "$dir/last-kill.err")"; }
+echo "$kills kills, $lost not resumed"
+[ $lost -eq 0 ] && pass
+files=$(ls "$dir" | grep -c '^live\.[0-9][0-9]*\.')
+[ "$files" -eq 6 ] && pass || fail "after the kills $files files of generations are left, not 6: $(ls "$dir" | tr '\n' ' ')"
+i=0
+while [ $i -lt "$runs" ]; do
+    i=$((i + 1))
+    ended cutrest$i || { fail "resuming a killed run: $(head -n 2 "$dir/cutrest$i.err")"; continue; }
+    what=$(compare "$dir/whole" "$dir/cutlog$i") && [ "$(loss_of cutrest$i)" = "$right_end" ] && pass || fail "killed: ends with $(loss_of cutrest$i), not $right_end; $what"
+done
+for s in $signals; do
+    sig=sig${s%:*}
+    if [ -n "$(loss_of $sig-rest)" ] && [ "$(loss_of $sig-rest)" = "$(loss_of $sig-whole)" ]; then pass; else fail "SIG${s%:*}: resumed $(loss_of $sig-rest), uninterrupted $(loss_of $sig-whole)"; fi
 done
 
 # ---- a disk that is full: one sentence, no abort, and the set before is whole ----
@@ -187,22 +238,13 @@ else
     echo "SKIP no small disk can be mounted here (not root): a full disk"
 fi
 
-# a file that is nobody's checkpoint is not written over
-printf 'my thesis' >"$dir/thesis"
-train 1 --steps 2 --checkpoint "$dir/thesis"
-if [ $? -eq 1 ] && grep -q "thesis: not a checkpoint" "$dir/err" && [ "$(cat "$dir/thesis")" = 'my thesis' ]; then pass; else fail "wrote over a file: $(head -n 1 "$dir/err")"; fi
-
 # ---- numbers that are not finite, or far off, are said and are no success ----
-diverges() {
-    rm -f "$dir/div"*
-    train 2 --steps 30 --warmup 0 --checkpoint "$dir/div" "$@"
-    rc=$?
-    if [ $rc -eq 1 ] && [ "$(grep -c '^taut train: diverged: ' "$dir/err")" = 1 ]; then pass; else fail "diverging with $*: exit $rc: $(head -n 2 "$dir/err")"; fi
-}
-[ "$LONG" = 0 ] || diverges --lr 1000
-[ "$LONG" = 0 ] || diverges --lr 1000 --optimizer sgd --clip 0
-[ "$LONG" = 0 ] || diverges --lr 1000 --codec grid:rel=0.05 --clip 0
-diverges --lr 1000 --optimizer adamw --weight-decay 10 --codec none
+i=0
+while [ -e "$dir/diverging-$((i + 1)).err" ]; do
+    i=$((i + 1))
+    if [ "$(rc_of diverging-$i)" = 1 ] && [ "$(grep -c '^taut train: diverged: ' "$dir/diverging-$i.err")" = 1 ]; then pass; else fail "diverging, $i: exit $(rc_of diverging-$i): $(head -n 2 "$dir/diverging-$i.err")"; fi
+done
+[ $i -ge 1 ] || fail "nothing diverged"
 
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]

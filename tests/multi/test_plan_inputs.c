@@ -75,6 +75,7 @@ START_TEST(every_input_is_survived)
         taut_config cfg = TAUT_CONFIG_INIT;
         cfg.budget = budgets[_i];
         cfg.objective = (_i + (int)kind) % 2 ? "bytes" : "time";
+        if ((_i + (int)kind) % 2) cfg.link = "100mbit"; /* it asks no clock: no speeds to be measured */
         cfg.metric = kind % 3 ? "layer" : "plain";
         cfg.replan_steps = 5;
         cfg.timeout_ms = 30000;
@@ -115,7 +116,7 @@ START_TEST(a_spike_is_not_inherited)
     double                   size = sizes[_i];
     int                      over = 0, planned = 0;
     taut_config              cfg = TAUT_CONFIG_INIT;
-    cfg.objective = "bytes";
+    cfg.objective = "bytes", cfg.link = "100mbit";
     cfg.budget = _i == 1 ? "rel=0.3" : "rel=0.03";
     truth t = {.ranks = 2 + _i % 3,
                .layers = 1,

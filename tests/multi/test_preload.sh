@@ -317,7 +317,8 @@ for mpi in ${MPIS:-openmpi mpich}; do
     LARGE=
     [ "$first" = "$mpi" ] || LARGE=-DLARGE
     compile "$mpi" job $LARGE tests/preload/job.c tests/preload/job_requests.c
-    for p in solver overhead microbench bad drawn crowd; do compile "$mpi" $p tests/preload/$p.c; done
+    [ "$first" != "$mpi" ] && [ "${LONG:-0}" = 0 ] && programs=drawn || programs="drawn solver overhead microbench bad crowd"
+    for p in $programs; do compile "$mpi" $p tests/preload/$p.c; done
 
     test_none $mpi
     test_drawn $mpi 2 1 6

@@ -123,7 +123,7 @@ bad 1 "no field of labels" "$TAUT" data distill "$dir/a.taut" -o "$dir/x.taut"
 bad 2 "--method=magic: must be one of dm|rded|random" "$TAUT" data distill "$dir/train.taut" -o "$dir/x.taut" --method magic
 if [ ! -e "$dir/x.taut" ]; then pass; else fail "a failed distillation left a file"; fi
 good "compare" "$TAUT" data compare "$dir/train.taut" --validation "$dir/val.taut" --budget 10% --rounds 4 --seeds 1 --batch 20 --train-option dim=32 --method static \
-    --method 'el2n:budget=10%' --scores "$dir/s.txt" --plan "$dir/e.plan" --distilled "$dir/dm.taut" --soft-labels --whole --json
+    --method 'el2n:budget=10%' --scores "$dir/s.txt" --plan "$dir/e.plan" --distilled "$dir/dm.taut" --soft-labels --teacher-steps 40 --whole --json
 if [ "$(tail -n 1 "$dir/out" | grep -o '"method":' | wc -l)" = 7 ]; then pass; else fail "compare: $(tail -n 1 "$dir/err")"; fi
 # equal steps but for the row of all rounds over all samples; the plan's ten samples, again and again
 steps=$(tail -n 1 "$dir/out" | grep -o '"steps": [0-9]*, "bytes"' | sort | uniq -c | tr '\n' ' ' | tr -s ' ')

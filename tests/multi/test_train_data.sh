@@ -1,5 +1,6 @@
 #!/bin/sh
 # taut data plan, taut data compare and taut train on shards: small shards made here; under MPI where there is one.
+# Jobs of taut train run one after the other in one process a rank (train_jobs.c), since starting libtorch takes longer than most of them.
 # LONG=1: five ranks too, a run stopped three times, and every complaint of several ranks; else two ranks, one stop, and the first of them.
 set -u
 LONG=${LONG:-0}
@@ -65,58 +66,97 @@ if [ ! -x "$BUILD/libexec/taut-train" ]; then
     echo "SKIP taut train was not built (no libtorch)"
     finish
 fi
+# job RANKS NAME OPTIONS...: is run by run_jobs RANKS, behind those that came before it; what it says is in NAME.out and NAME.err
+job() {
+    n=$1
+    shift
+    echo "$*" >>"$dir/jobs.$n"
+}
+run_jobs() {
+    [ "$1" = 1 ] && run= || run="$MPIRUN -n $1"
+    # shellcheck disable=SC2086
+    timeout -k 5 $((240 * slow)) $run "$BUILD/tests/multi/train_jobs" "$dir" "$dir/jobs.$1" >"$dir/jobs.log" 2>&1 || fail "jobs of $1 ranks: exit $?: $(tail -n 3 "$dir/jobs.log")"
+    rm -f "$dir/jobs.$1"
+}
+rc_of() { cat "$dir/$1.rc" 2>/dev/null || echo "none, the job did not end"; }
+ended() { if [ "$(rc_of "$1")" = 0 ]; then pass; else fail "$1: exit $(rc_of "$1"): $(tail -n 2 "$dir/$1.err")"; fi; }
+# wrong RANKS CODE TEXT OPTIONS...: a job that fails with that code and that sentence, which judge_wrong looks at
+wrongs=0
+wrong() {
+    wrongs=$((wrongs + 1))
+    printf '%s\t%s\twrong%s\n' "$2" "$3" $wrongs >>"$dir/wrong"
+    n=$1
+    shift 3
+    job "$n" wrong$wrongs "$@"
+}
+judge_wrong() {
+    while IFS="$(printf '\t')" read -r code text name; do
+        if [ "$(rc_of "$name")" != "$code" ]; then fail "$name: exit $(rc_of "$name"), expected $code with '$text': $(head -n 1 "$dir/$name.err")"
+        elif ! grep -q -e "$text" "$dir/$name.err"; then fail "$name: no '$text' in: $(head -n 1 "$dir/$name.err")"
+        else pass; fi
+    done <"$dir/wrong"
+    rm -f "$dir/wrong"
+}
 small="--model mlp --dim 16 --blocks 1 --codec none --data $dir/a.taut --validation $dir/val.taut --lr 0.02 --json"
 
 # ---- one process: learns; steps come from the plan; the same seed gives the same run ----
 # shellcheck disable=SC2086
-good "train" "$TAUT" train $small --plan "$dir/rs2.plan" --batch 12
-if [ "$(top steps out)" = 100 ] && less 0.9 "$(top accuracy_val out)"; then pass; else fail "train: $(top steps out) steps, accuracy $(top accuracy_val out)"; fi
-alone=$(top loss_val out)
-# shellcheck disable=SC2086
-good "again" "$TAUT" train $small --plan "$dir/rs2.plan" --batch 12 --data-cache 4K --data-threads 1 --data-ahead 1
-if [ -n "$alone" ] && [ "$(top loss_val out)" = "$alone" ]; then pass; else fail "less memory, another run: $alone, $(top loss_val out)"; fi
-# shellcheck disable=SC2086
-[ "$LONG" = 0 ] || good "schedule" "$TAUT" train $small --plan "$dir/strata.plan" --batch 10 --schedule cosine --rounds 7
-[ "$LONG" = 0 ] || if [ "$(top steps out)" = 42 ]; then pass; else fail "rounds: $(top steps out) steps"; fi
-good "text" "$TAUT" train --model gpt --dim 16 --blocks 1 --heads 2 --ctx 24 --codec none --data "$dir/text.taut" --steps 30 --batch 4 --eval-samples 32 --json
-if less "$(top loss_val out)" "$(top loss_first out)"; then pass; else fail "text: $(top loss_first out) -> $(top loss_val out)"; fi
-good "no plan" "$TAUT" train --model mlp --dim 16 --codec none --data "$dir/a.taut,$dir/val.taut" --steps 5 --batch 8 --json
-if grep -q 'validated on training samples' "$dir/out"; then pass; else fail "validation on training samples is not told"; fi
-mkdir "$dir/folder"
+{
+    job 1 train $small --plan "$dir/rs2.plan" --batch 12
+    job 1 again $small --plan "$dir/rs2.plan" --batch 12 --data-cache 4K --data-threads 1 --data-ahead 1
+    [ "$LONG" = 0 ] || job 1 schedule $small --plan "$dir/strata.plan" --batch 10 --schedule cosine --rounds 7
+}
+job 1 text --model gpt --dim 16 --blocks 1 --heads 2 --ctx 24 --codec none --data "$dir/text.taut" --steps 30 --batch 4 --eval-samples 32 --json
+job 1 planless --model mlp --dim 16 --codec none --data "$dir/a.taut,$dir/val.taut" --steps 5 --batch 8 --json
+mkdir "$dir/folder" "$dir/other"
 cp "$dir/a.taut" "$dir/val.taut" "$dir/folder/"
-good "folder" "$TAUT" train --model mlp --dim 16 --codec none --data "$dir/folder" --plan "$dir/two.plan" --steps 5 --batch 8
+job 1 folder-of-shards --model mlp --dim 16 --codec none --data "$dir/folder" --plan "$dir/two.plan" --steps 5 --batch 8
 
 # ---- bad input; what other tests see of the same reader, with LONG=1 only ----
 rare() { [ "$LONG" = 0 ] || "$@"; }
 quick="--model mlp --dim 8 --codec none --steps 2"
 # shellcheck disable=SC2086
 {
-    cp "$dir/val.taut" "$dir/folder/a.taut"
-    bad 1 "made for a shard a.taut with hash [0-9a-f]* and 600 samples; .*folder/a.taut has hash" "$TAUT" train $quick --data "$dir/folder/a.taut" --plan "$dir/rs2.plan"
-    rare bad 1 "its shard val.taut .* is not among the 1 given" "$TAUT" train $quick --data "$dir/a.taut" --plan "$dir/two.plan"
+    cp "$dir/val.taut" "$dir/other/a.taut"
+    wrong 1 1 "made for a shard a.taut with hash [0-9a-f]* and 600 samples; .*other/a.taut has hash" $quick --data "$dir/other/a.taut" --plan "$dir/rs2.plan"
+    rare wrong 1 1 "its shard val.taut .* is not among the 1 given" $quick --data "$dir/a.taut" --plan "$dir/two.plan"
     sed 's/keep 60/keep 61/' "$dir/rs2.plan" >"$dir/edited.plan"
-    bad 1 "edited.plan: line 7: the plan was changed" "$TAUT" train $quick --data "$dir/a.taut" --plan "$dir/edited.plan"
+    wrong 1 1 "edited.plan: line 7: the plan was changed" $quick --data "$dir/a.taut" --plan "$dir/edited.plan"
     head -n 3 "$dir/rs2.plan" >"$dir/cut.plan"
-    rare bad 1 "cut.plan: the plan is cut off" "$TAUT" train $quick --data "$dir/a.taut" --plan "$dir/cut.plan"
+    rare wrong 1 1 "cut.plan: the plan is cut off" $quick --data "$dir/a.taut" --plan "$dir/cut.plan"
     printf '{"x":[1.5,2],"label":-1}\n{"x":[2.5,1],"label":1}\n' >"$dir/signs.jsonl"
     pack "$dir/signs.jsonl" -o "$dir/signs.taut"
-    bad 1 "field 'label': class -1: must be 0" "$TAUT" train $quick --data "$dir/signs.taut" --batch 1
+    wrong 1 1 "field 'label': class -1: must be 0" $quick --data "$dir/signs.taut" --batch 1
     printf 'x,label\n1.5,0\nnan,1\n' >"$dir/nan.csv"
     pack "$dir/nan.csv" -o "$dir/nan.taut"
-    bad 1 "field 'x': a value is -\{0,1\}nan: must be finite" "$TAUT" train $quick --data "$dir/nan.taut" --batch 1
-    bad 1 "score=.*nowhere/s.txt: cannot be written" "$TAUT" train $quick --data "$dir/a.taut" --batch 6 --score "$dir/nowhere/s.txt"
-    rare bad 1 "nothere.taut" "$TAUT" train $quick --data "$dir/nothere.taut"
-    bad 1 "no field of kind label\|no field that mlp" "$TAUT" train $quick --data "$dir/text.taut"
-    bad 2 "batch=61: must be at least 1 .* at most the 60 of a round" "$TAUT" train $quick --data "$dir/a.taut" --plan "$dir/rs2.plan" --batch 61
-    rare bad 2 "the plan has 20 steps" "$TAUT" train --model mlp --codec none --data "$dir/a.taut" --plan "$dir/rs2.plan" --batch 60 --steps 21
-    rare bad 2 "need --data with shards" "$TAUT" train $quick --data "$dir/text.txt" --plan "$dir/rs2.plan"
+    wrong 1 1 "field 'x': a value is -\{0,1\}nan: must be finite" $quick --data "$dir/nan.taut" --batch 1
+    wrong 1 1 "score=.*nowhere/s.txt: cannot be written" $quick --data "$dir/a.taut" --batch 6 --score "$dir/nowhere/s.txt"
+    rare wrong 1 1 "nothere.taut" $quick --data "$dir/nothere.taut"
+    wrong 1 1 "no field of kind label\|no field that mlp" $quick --data "$dir/text.taut"
+    wrong 1 2 "batch=61: must be at least 1 .* at most the 60 of a round" $quick --data "$dir/a.taut" --plan "$dir/rs2.plan" --batch 61
+    rare wrong 1 2 "the plan has 20 steps" --model mlp --codec none --data "$dir/a.taut" --plan "$dir/rs2.plan" --batch 60 --steps 21
+    rare wrong 1 2 "need --data with shards" $quick --data "$dir/text.txt" --plan "$dir/rs2.plan"
     head -c 3000 "$dir/a.taut" >"$dir/short.taut"
-    rare bad 1 "short.taut" "$TAUT" train $quick --data "$dir/short.taut"
+    rare wrong 1 1 "short.taut" $quick --data "$dir/short.taut"
     size=$(wc -c <"$dir/a.taut")
     cp "$dir/a.taut" "$dir/hurt.taut"
     printf 'XXXX' | dd of="$dir/hurt.taut" bs=1 seek=$((size / 3)) conv=notrunc 2>/dev/null
-    rare bad 1 "hurt.taut.*\(block\|damaged\)" "$TAUT" train $quick --data "$dir/hurt.taut" --steps 60 --batch 10
+    rare wrong 1 1 "hurt.taut.*\(block\|damaged\)" $quick --data "$dir/hurt.taut" --steps 60 --batch 10
 }
+run_jobs 1
+ended train
+if [ "$(top steps train.out)" = 100 ] && less 0.9 "$(top accuracy_val train.out)"; then pass; else fail "train: $(top steps train.out) steps, accuracy $(top accuracy_val train.out)"; fi
+alone=$(top loss_val train.out)
+ended again
+if [ -n "$alone" ] && [ "$(top loss_val again.out)" = "$alone" ]; then pass; else fail "less memory, another run: $alone, $(top loss_val again.out)"; fi
+[ "$LONG" = 0 ] || ended schedule
+[ "$LONG" = 0 ] || if [ "$(top steps schedule.out)" = 42 ]; then pass; else fail "rounds: $(top steps schedule.out) steps"; fi
+ended text
+if less "$(top loss_val text.out)" "$(top loss_first text.out)"; then pass; else fail "text: $(top loss_first text.out) -> $(top loss_val text.out)"; fi
+ended planless
+if grep -q 'validated on training samples' "$dir/planless.out"; then pass; else fail "validation on training samples is not told"; fi
+ended folder-of-shards
+judge_wrong
 
 # ---- compare ----
 seeds=2
@@ -142,49 +182,57 @@ if ! command -v "$MPIRUN" >/dev/null || ! "$TAUT" info --json | grep -q '"mpi": 
     finish
 fi
 near() { awk -v a="$1" -v b="$2" 'BEGIN { d = a - b; if (d < 0) d = -d; exit !(a != "" && b != "" && d <= 1e-3 * a) }'; }
-ranks() { # ranks N OPTIONS...
-    n=$1
-    shift
-    # shellcheck disable=SC2086
-    good "$n ranks: $*" "$MPIRUN" -n "$n" "$TAUT" train $small --plan "$dir/rs2.plan" --global-batch 12 "$@"
-}
-[ "$LONG" = 0 ] && counts=2 || counts="2 5"
-for n in $counts; do # 5: slices of 3, 3, 2, 2, 2, which weights make equal; float sums differ in their last bits only
-    ranks $n
-    if near "$(top loss_val out)" "$alone" && [ "$(top identical out)" = true ]; then pass; else fail "$n ranks: loss $(top loss_val out), one rank $alone"; fi
-    if [ "$(field sharing_ranks out)" = "$n" ] && less "$(field decodes_per_block out)" 1.05; then pass; else fail "$n ranks: $(tail -n 1 "$dir/out" | sed 's/.*"data"//; s/"layers".*//')"; fi
-done
-ranks 2 --steps 40 --checkpoint "$dir/ck"
-last=40
-if [ "$LONG" != 0 ]; then
-    ranks 3 --steps 41 --checkpoint "$dir/ck" --resume
-    ranks 1 --steps 90 --checkpoint "$dir/ck" --resume
-    last=90
-fi
-ranks 3 --checkpoint "$dir/ck" --resume
-if near "$(top loss_val out)" "$alone" && [ "$(top first_step out)" = $last ]; then pass; else fail "stopped at $last: loss $(top loss_val out), never stopped $alone"; fi
+plain=$small small="$small --global-batch 12 --plan $dir/rs2.plan"
 # shellcheck disable=SC2086
 {
-    good "static of 3" "$TAUT" data plan static "$dir/a.taut" -o "$dir/three.plan" --budget 3 --rounds 50
-    bad 2 "only 3 samples, fewer than ranks" "$MPIRUN" -n 4 "$TAUT" train $small --plan "$dir/three.plan" --global-batch 3
-    bad 1 "hurt.taut.*\(block\|damaged\)" "$MPIRUN" -n 2 "$TAUT" train --model mlp --codec none --data "$dir/hurt.taut" --steps 60 --global-batch 30
+    good "static of 2" "$TAUT" data plan static "$dir/a.taut" -o "$dir/few.plan" --budget 2 --rounds 50
+    job 2 of-2 $small
+    job 2 stopped $small --steps 40 --checkpoint "$dir/ck"
+    wrong 2 1 "hurt.taut.*\(block\|damaged\)" --model mlp --codec none --data "$dir/hurt.taut" --steps 60 --global-batch 30
+    run_jobs 2
+    counts=2 last=40
+    if [ "$LONG" != 0 ]; then
+        counts="2 5"
+        job 5 of-5 $small
+        run_jobs 5
+        job 3 again-3 $small --steps 41 --checkpoint "$dir/ck" --resume
+        run_jobs 3
+        job 1 again-1 $small --steps 90 --checkpoint "$dir/ck" --resume
+        run_jobs 1
+        ended again-3
+        ended again-1
+        last=90
+    fi
+    job 3 resumed $small --checkpoint "$dir/ck" --resume
+    wrong 3 2 "only 2 samples, fewer than ranks" --model mlp --dim 16 --codec none --data "$dir/a.taut" --plan "$dir/few.plan" --global-batch 3
+    run_jobs 3
 }
+for n in $counts; do # 5: slices of 3, 3, 2, 2, 2, which weights make equal; float sums differ in their last bits only
+    ended of-$n
+    if near "$(top loss_val of-$n.out)" "$alone" && [ "$(top identical of-$n.out)" = true ]; then pass; else fail "$n ranks: loss $(top loss_val of-$n.out), one rank $alone"; fi
+    if [ "$(field sharing_ranks of-$n.out)" = "$n" ] && less "$(field decodes_per_block of-$n.out)" 1.05; then pass; else fail "$n ranks: $(tail -n 1 "$dir/of-$n.out" | sed 's/.*"data"//; s/"layers".*//')"; fi
+done
+ended stopped
+ended resumed
+if near "$(top loss_val resumed.out)" "$alone" && [ "$(top first_step resumed.out)" = $last ]; then pass; else fail "stopped at $last: loss $(top loss_val resumed.out), never stopped $alone"; fi
+judge_wrong
 # shellcheck disable=SC2086
 if [ "$LONG" != 0 ]; then
-    good "the batch is that of the checkpoint" "$MPIRUN" -n 2 "$TAUT" train $small --plan "$dir/rs2.plan" --steps 95 --checkpoint "$dir/ck2" --global-batch 12
-    good "and is remembered" "$MPIRUN" -n 3 "$TAUT" train $small --plan "$dir/rs2.plan" --checkpoint "$dir/ck2" --resume
-    bad 1 "saved with 12 samples in a step, now 13" "$MPIRUN" -n 2 "$TAUT" train $small --plan "$dir/rs2.plan" --steps 110 --checkpoint "$dir/ck2" --resume --global-batch 13 --rounds 30
-    bad 1 "of a plan with hash" "$MPIRUN" -n 2 "$TAUT" train $small --plan "$dir/strata.plan" --rounds 300 --checkpoint "$dir/ck2" --resume
-    bad 2 "at least 1 sample for each of 4 ranks" "$MPIRUN" -n 4 "$TAUT" train $small --plan "$dir/rs2.plan" --global-batch 3
-    good "a sample a rank" "$MPIRUN" -n 3 "$TAUT" train $small --plan "$dir/three.plan" --global-batch 3 --steps 3
-    good "a last step of fewer samples than ranks" "$MPIRUN" -n 4 "$TAUT" train $small --plan "$dir/rs2.plan" --global-batch 59
-    bad 1 "a.taut" "$MPIRUN" -n 3 "$TAUT" train $small --data "$dir/folder/a.taut" --plan "$dir/rs2.plan"
+    good "static of 3" "$TAUT" data plan static "$dir/a.taut" -o "$dir/three.plan" --budget 3 --rounds 50
+    good "the batch is that of the checkpoint" "$MPIRUN" -n 2 "$TAUT" train $plain --plan "$dir/rs2.plan" --steps 95 --checkpoint "$dir/ck2" --global-batch 12
+    good "and is remembered" "$MPIRUN" -n 3 "$TAUT" train $plain --plan "$dir/rs2.plan" --checkpoint "$dir/ck2" --resume
+    bad 1 "saved with 12 samples in a step, now 13" "$MPIRUN" -n 2 "$TAUT" train $plain --plan "$dir/rs2.plan" --steps 110 --checkpoint "$dir/ck2" --resume --global-batch 13 --rounds 30
+    bad 1 "of a plan with hash" "$MPIRUN" -n 2 "$TAUT" train $plain --plan "$dir/strata.plan" --rounds 300 --checkpoint "$dir/ck2" --resume
+    bad 2 "at least 1 sample for each of 4 ranks" "$MPIRUN" -n 4 "$TAUT" train $plain --plan "$dir/rs2.plan" --global-batch 3
+    good "a sample a rank" "$MPIRUN" -n 3 "$TAUT" train $plain --plan "$dir/three.plan" --global-batch 3 --steps 3
+    good "a last step of fewer samples than ranks" "$MPIRUN" -n 4 "$TAUT" train $plain --plan "$dir/rs2.plan" --global-batch 59
+    bad 1 "a.taut" "$MPIRUN" -n 3 "$TAUT" train $plain --data "$dir/folder/a.taut" --plan "$dir/rs2.plan"
 fi
 
 # ---- killed: no shared memory stays ----
 before=$(ls /dev/shm 2>/dev/null | grep -c taut)
 # shellcheck disable=SC2086
-timeout -s KILL 4 "$MPIRUN" -n 2 "$TAUT" train $small --plan "$dir/rs2.plan" --rounds 100000 --global-batch 12 --eval-every 0 >/dev/null 2>&1
+timeout -s KILL 4 "$MPIRUN" -n 2 "$TAUT" train $plain --plan "$dir/rs2.plan" --rounds 100000 --global-batch 12 --eval-every 0 >/dev/null 2>&1
 sleep 1
 if [ "$(ls /dev/shm 2>/dev/null | grep -c taut)" = "$before" ]; then pass; else fail "shared memory stays: $(ls /dev/shm)"; fi
 finish

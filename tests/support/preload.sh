@@ -38,7 +38,7 @@ patient() { cc -shared -fPIC -O1 -w -o "$WORK/patient.so" tests/preload/patient.
 # compile MPI NAME SOURCES...
 compile() {
     local mpi=$1 name=$2; shift 2
-    "mpicc.$mpi" -std=gnu11 -O2 -w -o "$WORK/$name.$mpi" "$@" -lm -pthread || fail "$mpi: $name does not compile"
+    "mpicc.$mpi" -std=gnu11 -O1 -w -o "$WORK/$name.$mpi" "$@" -lm -pthread || fail "$mpi: $name does not compile"
 }
 
 # example NAME: the program of that name in docs/preload.md, on stdout

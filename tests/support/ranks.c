@@ -86,6 +86,15 @@ float ranks_value(int rank, size_t i, int step)
     return i % 97 == 5 ? 10 * v : v;
 }
 
+void ranks_fill(float *x, size_t n, int rank, int step)
+{
+    const float *t = rank >= 0 && rank < TABLES ? table_of(rank) : NULL;
+    for (size_t i = 0; i < n && !t; i++) x[i] = ranks_value(rank, i, step);
+    for (size_t i = 0, at = 7 * (size_t)step % PERIOD; i < n && t; at = 0)
+        for (; at < PERIOD && i < n; i++, at++) x[i] = t[at];
+    for (size_t i = 5; i < n && t; i += 97) x[i] *= 10;
+}
+
 double ranks_sum(int size, size_t i, int step)
 {
     double s = 0;

@@ -31,6 +31,8 @@ taut_status ranks_same(taut_comm *comm, const void *p, size_t bytes);
 
 /* Element i of a rank's gradient in a step: of prime period, between -1 and 1, some ten times as large. */
 float ranks_value(int rank, size_t i, int step);
+/* The first n of them, without two divisions for each. */
+void ranks_fill(float *x, size_t n, int rank, int step);
 /* The exact sum over ranks. */
 double ranks_sum(int size, size_t i, int step);
 

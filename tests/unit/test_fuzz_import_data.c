@@ -3,7 +3,7 @@
 #include "tests/fuzz/fuzz_import.c"
 #include "../support/fuzz_case.h"
 
-START_TEST(seeds) { ck_assert_int_ge(fuzz_corpus(LLVMFuzzerTestOneInput, "import", fuzz_copies(6000, 1000000)), 8); }
+START_TEST(seeds) { ck_assert_int_ge(fuzz_corpus(LLVMFuzzerTestOneInput, "import", fuzz_copies(3000, 1000000)), 8); }
 END_TEST
 
 int main(void)

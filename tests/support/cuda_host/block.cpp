@@ -67,7 +67,6 @@ void set_ends(unsigned blocks) { ends_wanted = blocks; }
 enum class state { ready, in_barrier, in_warp, done };
 
 struct rendezvous { /* of the lanes of one mask */
-    bool     open = false;
     unsigned mask = 0, arrived = 0, kind = 0, turn = 0;
     warp_op  op = warp_op::sync;
     site     where = {nullptr, 0};
@@ -89,6 +88,8 @@ struct engine {
     std::vector<site>       waits;
     std::vector<unsigned>   ready;
     std::vector<rendezvous> meetings; /* warp * 32 + lowest lane of the mask */
+    /* Bits of each warp: which meetings are open, which lanes have exited or never were. */
+    unsigned opened[LANES_MAX / WARP] = {}, exited[LANES_MAX / WARP] = {};
     /* Two per meeting, then two for the barrier; fresh for each block. They take turns, so that who is late to leave does not
      * learn of what others did before they came again. */
     std::vector<char> tokens;
@@ -245,16 +246,6 @@ static const char *const op_names[] = {
     "__ballot_sync",     "__any_sync",        "__all_sync",       "__match_any_sync",  "__reduce_add_sync",
     "__reduce_min_sync", "__reduce_max_sync", "__reduce_or_sync", "__reduce_and_sync", "__reduce_xor_sync"};
 
-static unsigned warp_size(const engine *e, unsigned warp) { return std::min<unsigned>(WARP, e->count - warp * WARP); }
-
-static unsigned exited_of(const engine *e, unsigned warp)
-{
-    unsigned m = 0;
-    for (unsigned i = 0; i < WARP; i++)
-        if (i >= warp_size(e, warp) || e->states[warp * WARP + i] == state::done) m |= 1u << i;
-    return m;
-}
-
 /* Lane whose value a shuffle of lane i delivers; -1: its own (beyond the segment). */
 static int source_lane(const rendezvous &r, int i)
 {
@@ -326,9 +317,9 @@ static void resolve(engine *e, unsigned warp, const rendezvous &r)
 
 static rendezvous &meeting_of(engine *e, unsigned warp, unsigned mask, warp_op op, unsigned kind, site where)
 {
-    for (unsigned k = 0; k < WARP; k++) {
-        rendezvous &r = e->meetings[warp * WARP + k];
-        if (!r.open || !(r.mask & mask)) continue;
+    for (unsigned left = e->opened[warp]; left; left &= left - 1) {
+        const rendezvous &r = e->meetings[warp * WARP + (unsigned)__builtin_ctz(left)];
+        if (!(r.mask & mask)) continue;
         if (r.mask != mask)
             misuse("%s with mask %08x at %s:%d while lanes of it wait in %s with mask %08x at %s:%d", op_names[(int)op],
                    mask, where.file, where.line, op_names[(int)r.op], r.mask, r.where.file, r.where.line);
@@ -336,9 +327,10 @@ static rendezvous &meeting_of(engine *e, unsigned warp, unsigned mask, warp_op o
             misuse("%s at %s:%d while lanes of the same mask wait in %s (or with another type) at %s:%d",
                    op_names[(int)op], where.file, where.line, op_names[(int)r.op], r.where.file, r.where.line);
     }
-    rendezvous &r = e->meetings[warp * WARP + (unsigned)__builtin_ctz(mask)];
-    if (!r.open) {
-        r.open = true;
+    unsigned    first = (unsigned)__builtin_ctz(mask);
+    rendezvous &r = e->meetings[warp * WARP + first];
+    if (!(e->opened[warp] >> first & 1)) {
+        e->opened[warp] |= 1u << first;
         r.mask = mask, r.arrived = 0, r.kind = kind, r.op = op, r.where = where;
     }
     return r;
@@ -351,9 +343,9 @@ uint64_t warp_meet(unsigned mask, warp_op op, uint64_t bits, int argument, int w
     if (!(mask >> lane_id & 1))
         misuse("%s at %s:%d: lane %u is not in its own mask %08x", op_names[(int)op], where.file, where.line, lane_id,
                mask);
-    if (mask & exited_of(e, warp))
+    if (mask & e->exited[warp])
         misuse("%s at %s:%d: lanes %08x of mask %08x have exited or never were", op_names[(int)op], where.file,
-               where.line, mask & exited_of(e, warp), mask);
+               where.line, mask & e->exited[warp], mask);
     rendezvous &r = meeting_of(e, warp, mask, op, kind, where);
     char       *token = &e->tokens[2 * (size_t)(&r - e->meetings.data()) + (r.turn & 1)];
     r.bits[lane_id] = bits, r.argument[lane_id] = argument, r.width[lane_id] = width;
@@ -361,7 +353,7 @@ uint64_t warp_meet(unsigned mask, warp_op op, uint64_t bits, int argument, int w
     fiber_release(token);
     if (r.arrived == mask) {
         resolve(e, warp, r);
-        r.open = false;
+        e->opened[warp] &= ~(1u << __builtin_ctz(mask));
         r.turn++;
         for (unsigned i = 0; i < WARP; i++)
             if (mask >> i & 1) wake(e, warp * WARP + i);
@@ -376,9 +368,9 @@ uint64_t warp_meet(unsigned mask, warp_op op, uint64_t bits, int argument, int w
 /* An exit while others wait for this lane can never be made good. */
 static void check_exit(engine *e, unsigned me)
 {
-    for (unsigned k = 0; k < WARP; k++) {
-        const rendezvous &r = e->meetings[me / WARP * WARP + k];
-        if (r.open && (r.mask >> me % WARP & 1))
+    for (unsigned left = e->opened[me / WARP]; left; left &= left - 1) {
+        const rendezvous &r = e->meetings[me / WARP * WARP + (unsigned)__builtin_ctz(left)];
+        if (r.mask >> me % WARP & 1)
             misuse("exits while lanes wait for it in %s with mask %08x at %s:%d", op_names[(int)r.op], r.mask,
                    r.where.file, r.where.line);
     }
@@ -449,6 +441,7 @@ static void lane_loop(void *argument)
         check_exit(e, me);
         fiber_release(e->end_token);
         e->states[me] = state::done;
+        e->exited[me / WARP] |= 1u << me % WARP;
         e->done++;
         switch_to_next(e, &e->fibers[e->fiber_of[me]]);
     }
@@ -477,7 +470,11 @@ static void prepare_lanes(engine *e, index3 block)
                            0};
     }
     for (unsigned i = e->count; i > 1; i--) std::swap(e->fiber_of[i - 1], e->fiber_of[e->numbers.below(i)]);
-    for (rendezvous &r : e->meetings) r.open = false;
+    for (unsigned warp = 0; warp * WARP < e->count; warp++) {
+        unsigned size = std::min<unsigned>(WARP, e->count - warp * WARP);
+        e->opened[warp] = 0;
+        e->exited[warp] = size < WARP ? ~0u << size : 0;
+    }
     std::vector<char>(2 * e->meetings.size() + 2).swap(e->tokens); /* a new address each: blocks do not synchronise */
 }
 
