@@ -444,6 +444,15 @@ lint: check-format $(LINT_TIDY) ## clang-format, clang-tidy and cppcheck: no fin
 .PHONY: install uninstall
 VERSION := $(shell awk '/^\#define TAUT_VERSION_(MAJOR|MINOR|PATCH)/{v=v s $$3; s="."} END{print v}' comm/taut.h)
 INST     = $(DESTDIR)$(PREFIX)
+# a space would make two names of one, and uninstall would remove what the first one names
+ifneq ($(filter install uninstall deb,$(MAKECMDGOALS)),)
+ifneq ($(words x$(DESTDIR)x$(PREFIX)x),1)
+$(error DESTDIR=$(DESTDIR) PREFIX=$(PREFIX): must be without spaces)
+endif
+ifneq ($(filter-out /%,$(PREFIX)),)
+$(error PREFIX=$(PREFIX): must be an absolute path: taut.pc and the module file name it)
+endif
+endif
 DOCS     = README.md CHANGELOG.md $(wildcard docs/*.md docs/*.json docs/*.svg)
 HEADERS  = comm/taut.h comm/taut_nccl.h comm/taut_tcp.h $(if $(filter found,$(HAVE_MPI)),comm/taut_mpi.h) \
            $(if $(filter found,$(HAVE_ZSTD)),comm/taut_data.h $(if $(filter found,$(HAVE_MPI)),comm/taut_data_mpi.h))
