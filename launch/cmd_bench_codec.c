@@ -330,6 +330,8 @@ int cmd_bench_codec(int argc, char **argv)
         return cli_usage("--device=%s: must be host or cuda", j.device);
     if (j.device && strcmp(j.device, "cuda") == 0 && (j.sweep || j.equal))
         return cli_usage("--device=cuda goes with neither --sweep nor --equal");
+    if (j.sweep && (j.codecs.n || j.equal)) return cli_usage("--sweep takes every family: neither --codec nor --equal");
+    if (j.csv && j.json) return cli_usage("--csv and --json both say what is printed");
     if (j.csv && !j.sweep) return cli_usage("--csv goes with --sweep");
     if (j.layers && !j.sweep) return cli_usage("--layers goes with --sweep");
     rc = run(&j);

@@ -91,7 +91,11 @@ static int run(args *a)
     int        rc;
     double     bits;
     if (!a->trace == !a->replay) return cli_usage("give --trace FILE.json or --replay FILE, one of them");
-    if ((rc = parse_link(a->settings.link, &bits)) != CLI_OK) return rc; /* before the gradients, which take a while */
+    /* before the gradients, which take a while */
+    if ((rc = parse_link(a->settings.link, &bits)) != CLI_OK) return rc;
+    if (a->record && (rc = cli_writable("--record", a->record)) != CLI_OK) return rc;
+    char *read = (char *)(uintptr_t)(a->trace ? a->trace : a->replay);
+    if (a->record && (rc = cli_apart("--record", a->record, 1, &read)) != CLI_OK) return rc;
     rc = a->replay ? facts_load(a->replay, &f) : observe(a, &f);
     if (rc == CLI_OK && a->record) rc = facts_save(&f, a->record);
     if (rc == CLI_OK) rc = plan(a, &f);

@@ -136,4 +136,8 @@ static int run(int argc, char **argv)
     return unknown(typed);
 }
 
-int main(int argc, char **argv) { return cli_end(run(argc, argv)); }
+int main(int argc, char **argv)
+{
+    cli_begin();
+    return cli_end(run(argc, argv));
+}

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <sys/stat.h>
 #include <torch/serialize/archive.h>
 #include <unistd.h>
 #define XXH_INLINE_ALL
@@ -199,6 +200,9 @@ extern "C" taut_status taut_torch_save(const taut_torch_model *model, const taut
                                        const char *path)
 {
     if (!model || !path || !*path) return fail(TAUT_E_INVALID, "model or path is NULL");
+    struct stat st;
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) /* a rename would take the place of a device */
+        return fail(TAUT_E_IO, "%s: is there and not a regular file", path);
     std::string part = std::string(path) + ".part";
     taut_status s = guarded([&] {
         torch::serialize::OutputArchive out;

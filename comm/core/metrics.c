@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -150,6 +151,9 @@ static taut_status write_file(const taut__metrics *m)
     const char *path = m->path;
     char        part[PATH_ROOM + 32];
     FILE       *f;
+    struct stat st;
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) /* a rename would take the place of a device */
+        return taut__fail(TAUT_E_IO, "TAUT_METRICS=%s: is there and not a regular file", path);
     snprintf(part, sizeof part, "%s.%ld.part", path, (long)getpid());
     if (!(f = fopen(part, "w"))) return taut__fail(TAUT_E_IO, "TAUT_METRICS=%s: %s", path, strerror(errno));
     put_all(f, m);

@@ -60,7 +60,11 @@ static double since(double now, double *before)
 /* A resumed run goes on from its checkpoint: what had been done behind it is done again. */
 static void rewind_to(run_log *r, double step)
 {
-    while (r->steps > 0 && r->column[RUN_STEP][r->steps - 1] >= step) r->steps--, r->repeated++;
+    while (r->steps > 0 && r->column[RUN_STEP][r->steps - 1] >= step) {
+        r->last_violations -=
+            r->column[RUN_VIOLATIONS][--r->steps]; /* part of the checkpoint: it counts on from there */
+        r->repeated++;
+    }
     while (r->evals > 0 && r->eval[r->evals - 1].step >= step) r->evals--;
     while (r->plans > 0 && r->plan[r->plans - 1].step >= step) r->plans--;
     while (r->looks > 0 && r->look[r->looks - 1].step >= step) free(r->look[--r->looks].cell);

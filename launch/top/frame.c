@@ -18,7 +18,11 @@ typedef struct screen {
 static void put(screen *s, const char *text)
 {
     for (; *text && s->line < s->look->height; text++) {
-        unsigned char c = (unsigned char)*text;
+        unsigned char c = (unsigned char)*text, next = (unsigned char)text[1];
+        if (c == 0xc2 && next >= 0x80 && next < 0xa0) { /* U+009B begins a command, too */
+            text++;
+            continue;
+        }
         if ((c & 0xc0) == 0x80) { /* goes with the byte before */
             if (s->column <= s->look->width) fputc(c, s->f);
         } else if (c >= 0x20 && c != 0x7f) { /* a log's texts must not move the cursor */

@@ -40,11 +40,15 @@ refused "--seed=10000000000000000: must be a whole number, K, M or G allowed, 0.
 refused "--device=gpu: must be host or cuda" bench codec --device gpu
 refused "--device=cuda goes with neither --sweep nor --equal" bench codec --device cuda --sweep
 refused "--csv goes with --sweep" bench codec --csv
+refused "--sweep takes every family: neither --codec nor --equal" bench codec --sweep --codec fp16
+refused "--csv and --json both say what is printed" bench codec --sweep --csv --json
 refused "--layers goes with --sweep" bench codec --layers fc
 # shellcheck disable=SC2046
 refused "--codec: given more than 64 times" bench codec $(many --codec=fp16 65)
 refused "give --trace FILE.json or --replay FILE, one of them" plan
 refused "--link 1parsec: must be shm or a bandwidth as in 100mbit, 1gbit, 25gbit" plan --trace t.json --link 1parsec
+cp "$dir/a.txt" "$dir/t.json"
+refused "--record ./t.json: is t.json, which is read" plan --trace t.json --record ./t.json
 refused "solver" plan --trace t.json --solver luck
 has mpi && refused "--device=tpu: must be host, cuda or cuda:N" bench allreduce --device tpu
 if "$taut" data --help >/dev/null 2>&1; then
@@ -74,6 +78,7 @@ if [ "${LONG:-0}" != 0 ] && [ -x "$BUILD/libexec/taut-train" ]; then
     refused "--metric=optimizer: needs the optimizer's scale" train --data a.txt --optimizer sgd --metric optimizer
     refused "--basis=momentum: needs one: --optimizer adam or adamw, or --momentum above 0" train --data a.txt --optimizer sgd --momentum 0 --basis momentum --steps 1
     refused "need --data with shards, files *.taut" train --data a.txt --plan P.plan
+    refused "--log a.txt: is a.txt, which is read" train --data a.txt --log a.txt
     refused "--resume: needs --checkpoint FILE to resume from" train --data a.txt --resume
     refused "--compare: not together with --checkpoint: one file, two runs" train --data a.txt --compare none --checkpoint c
 fi

@@ -85,7 +85,10 @@ resumed() { # resumed NAME OPTIONS...
     job 2 "half-$name" $clockless $small "$@" --json --steps 4 --checkpoint "$dir/ck-$name"
     for at in $stops; do job 2 "rest$at-$name" $clockless $small "$@" --json --steps $at --checkpoint "$dir/ck-$name" --resume; done
 }
+# ... with the log of one that was killed in the middle of a line
+printf '{"kind":"run","model":"gpt","steps":20}\n{"kind":"step","st' >"$dir/cut.jsonl"
 resumed grid --codec grid:rel=0.05
+job 2 on $clockless $small --codec grid:rel=0.05 --steps 21 --checkpoint "$dir/ck-grid" --resume --log "$dir/cut.jsonl"
 resumed none --codec grid:rel=0.05 --scale none
 resumed row --codec grid:rel=0.05 --scale row
 resumed bytes --codec auto --objective bytes
@@ -187,6 +190,7 @@ if ended more; then pass; else fail "resume with three ranks: $(head -n 1 "$dir/
 # ---- log, table, choice per layer ----
 if [ "$(grep -c '"kind":"step"' "$dir/run.jsonl")" = 12 ] && [ "$(grep -c '"kind":"eval"' "$dir/run.jsonl")" = 3 ] &&
     tail -n 1 "$dir/run.jsonl" | grep -q '"kind":"end"'; then pass; else fail "log: $(cut -c1-80 "$dir/run.jsonl" | tail -n 3)"; fi
+if ended on && grep -q '"step":21,' "$dir/cut.jsonl" && "$TAUT" report "$dir/cut.jsonl" -o "$dir/cut.html" >"$dir/cut.out" 2>&1; then pass; else fail "a log goes on behind half a line: $(cat "$dir/cut.out")"; fi
 if grep -q '^b.0.fc.weight .* quant:bits=2' "$dir/log.out" && grep -q '^b.0.out.weight .* none' "$dir/log.out"; then pass; else fail "table: $(grep fc.weight "$dir/log.out")"; fi
 if grep -q '^validation loss [+-][0-9.]*% with' "$dir/cmp.out"; then pass; else fail "compare: $(tail -n 2 "$dir/cmp.out")"; fi
 
