@@ -52,13 +52,14 @@ static void forget(follower *w)
     *w = (follower){.path = w->path};
 }
 
-static int take_lines(follower *w)
+/* Of the bytes at w->rest; none of the first `old` ends a line. */
+static int take_lines(follower *w, size_t old)
 {
-    char *line = w->rest, *end;
-    while (w->len && (end = memchr(line, '\n', w->len - (size_t)(line - w->rest))) != NULL) {
+    char *line = w->rest, *from = line + old, *end;
+    while (w->len && (end = memchr(from, '\n', w->len - (size_t)(from - w->rest))) != NULL) {
         if (!run_log_line(&w->log, line, (size_t)(end - line)))
             return cannot(w, "line %zu: %s", w->log.lines, w->log.error);
-        line = end + 1;
+        line = from = end + 1;
     }
     w->len -= (size_t)(line - w->rest);
     memmove(w->rest, line, w->len);
@@ -87,7 +88,7 @@ static int follow(follower *w)
         }
         size_t n = fread(w->rest + w->len, 1, PIECE, w->f);
         w->len += n, w->read += (long)n;
-        int rc = ferror(w->f) ? cannot(w, "%s", strerror(errno)) : take_lines(w);
+        int rc = ferror(w->f) ? cannot(w, "%s", strerror(errno)) : take_lines(w, w->len - n);
         if (rc != CLI_OK || n < PIECE) return rc;
     }
 }

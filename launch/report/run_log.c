@@ -239,7 +239,8 @@ int run_log_load(const char *path, run_log *r)
         if (!whole && r->head) r->cut = true;
         else rc = cli_fail("%s: line %zu: %s", path, r->lines, r->error);
     }
-    if (rc == CLI_OK && ferror(f)) rc = cli_fail("%s: %s", path, strerror(errno));
+    if (rc == CLI_OK && !feof(f))
+        rc = cli_fail("%s: line %zu: %s", path, r->lines + 1, strerror(errno)); /* or no memory for it */
     if (rc == CLI_OK && !r->head) rc = cli_fail("%s: is empty: expected the log of taut train --log", path);
     fclose(f);
     free(line);

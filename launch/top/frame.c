@@ -163,8 +163,8 @@ static void charts(screen *s, const run_log *r)
     spark(s, r, RUN_LOSS, chart_width(s));
     end_line(s);
     if (r->evals) {
-        say(s, "       %s in validation, after step %.0f", text_real(r->eval[r->evals - 1].loss, n),
-            r->eval[r->evals - 1].step);
+        say(s, "       %s in validation, after step %s", text_real(r->eval[r->evals - 1].loss, n),
+            text_count(r->eval[r->evals - 1].step, m));
         end_line(s);
     }
     say(s, "error  %-16s ", text_real(error, n));
@@ -179,6 +179,11 @@ static void charts(screen *s, const run_log *r)
         color(s, "0");
     } else put(s, "       no budget is in force");
     end_line(s);
+    if (!(sent > 0)) { /* a log of another program may have no bytes */
+        put(s, "bytes  –");
+        end_line(s);
+        return;
+    }
     say(s, "bytes  %.3gx fewer: %s a step", dense / sent, text_bytes(recent(r, RUN_STEP_SENT), n));
     text_bytes(recent(r, RUN_STEP_DENSE), n), text_bytes(sent, m);
     room(s, strlen(" instead of ,") + strlen(n));
@@ -251,7 +256,8 @@ static void layers(screen *s, const run_log *r)
     qsort(all, look->layers, sizeof *all, larger);
     end_line(s);
     color(s, "1");
-    say(s, "%-*s %11s %6s  codec, after step %.0f", name, "largest layers", "elements", "bits", look->step);
+    say(s, "%-*s %11s %6s  codec, after step %s", name, "largest layers", "elements", "bits",
+        text_count(look->step, n));
     color(s, "0");
     end_line(s);
     for (size_t k = 0; k < look->layers && (int)k < room; k++) {

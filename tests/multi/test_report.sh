@@ -62,6 +62,12 @@ bad 1 'pipe: cannot be written: it is there and not a regular file' report a.jso
 bad 2 '-o x/../a.jsonl: is a.jsonl, which is read' report b.jsonl a.jsonl -o x/../a.jsonl
 bad 2 'is plan.json, which is read' report a.jsonl --plan plan.json -o plan.json
 bad 1 'x: Is a directory' top --once x
+case $BUILD in
+*asan* | *tsan*) ;; # which take all addresses
+*) truncate -s 300M long.jsonl # one line, for which there is no memory
+    (ulimit -v 400000 && exec "$TAUT" report long.jsonl -o no.html) >out 2>log
+    grep -q 'long.jsonl: line 1: Cannot allocate memory' log && [ ! -e no.html ] && pass || fail "a line that is too long: $(cat log)" ;;
+esac
 bad 1 'has no object with "break_even"' report a.jsonl --plan a.jsonl -o no.html
 bad 2 'unexpected operand' report a.jsonl a.jsonl a.jsonl a.jsonl a.jsonl a.jsonl a.jsonl a.jsonl a.jsonl -o no.html
 bad 1 'nothere: No such file' top --once nothere

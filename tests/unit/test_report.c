@@ -253,6 +253,9 @@ START_TEST(little_to_show)
     ck_assert(strstr(text, "</html>"));
     ck_assert_uint_eq(count(text, "<figure"), count(text, "</figure>"));
     free(text);
+    text = frame_text(&p->run[0], &(frame_look){.width = 80, .height = 24, .quiet_s = NAN});
+    ck_assert_msg(!strstr(text, "nan"), "%s", text);
+    free(text);
     run_log_free(&p->run[0]);
     free(p);
 }
