@@ -427,7 +427,8 @@ $(BUILD)/lint/%.tidy: %.c $(BUILD)/%.o .clang-tidy
 	@mkdir -p $(@D)
 	$(Q)clang-tidy --quiet $< -- -std=c11 -D_GNU_SOURCE $(CPPFLAGS) $(FEATURES) $(LINT_ISA) >$@.said 2>/dev/null || { cat $@.said; exit 1; }
 	@mv $@.said $@
-FORMATTED = $(shell git ls-files '*.c' '*.h' '*.cpp' '*.cu' '*.cuh' '*.hpp' 2>/dev/null)
+# without git, of an archive: all there are
+FORMATTED = $(or $(shell git ls-files '*.c' '*.h' '*.cpp' '*.cu' '*.cuh' '*.hpp' 2>/dev/null),$(shell find comm compressors launch scheduler shim tests -name '*.[ch]' -o -name '*.[ch]pp' -o -name '*.cu' -o -name '*.cuh'))
 .PHONY: format check-format
 format: ## clang-format over every source, in place
 	$(Q)clang-format -i $(FORMATTED)

@@ -40,6 +40,8 @@ int bench_agree(bench_job *j, taut_status s, const char *what)
     struct {
         int value, rank;
     } mine = {s == TAUT_OK ? 0 : -1, j->rank}, worst;
+    bool usage = s == TAUT_E_INVALID || s == TAUT_E_RANGE; /* a value that the library refuses */
+    if (usage) mine.value = -2;
     if (s == TAUT_E_PEER || s == TAUT_E_TIMEOUT || s == TAUT_E_TRANSPORT) {
         cli_speak(true);
         cli_status(s, "rank %d: %s", j->rank, what);
@@ -48,8 +50,8 @@ int bench_agree(bench_job *j, taut_status s, const char *what)
     MPI_Allreduce(&mine, &worst, 1, MPI_2INT, MPI_MINLOC, MPI_COMM_WORLD);
     if (worst.value == 0) return CLI_OK;
     cli_speak(j->rank == worst.rank);
-    if (j->rank == worst.rank) cli_status(s, "rank %d: %s", j->rank, what);
-    return CLI_FAILED;
+    if (j->rank == worst.rank) (usage ? cli_bad : cli_status)(s, "rank %d: %s", j->rank, what);
+    return worst.value == -2 ? CLI_USAGE : CLI_FAILED;
 }
 
 static double slowest(double seconds)
