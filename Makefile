@@ -454,6 +454,11 @@ ifneq ($(filter-out /%,$(PREFIX)),)
 $(error PREFIX=$(PREFIX): must be an absolute path: taut.pc and the module file name it)
 endif
 endif
+# `sudo make install` where sudo's PATH has not the MPI that the build was made with would build anew, without
+GONE := $(if $(filter install,$(MAKECMDGOALS)),$(foreach f,MPI TORCH ZSTD,$(if $(filter missing,$(HAVE_$(f))),$(shell grep -qs -e '-DTAUT_HAVE_$(f)\b' $(BUILD)/.C && echo $(f)))))
+ifneq ($(strip $(GONE)),)
+$(error $(BUILD) was made with $(strip $(GONE)), which is not found now: is PATH another one, as below sudo (sudo env PATH=$$PATH make install)? $(firstword $(GONE))=0 installs without)
+endif
 DOCS     = README.md CHANGELOG.md $(wildcard docs/*.md docs/*.json docs/*.svg)
 HEADERS  = comm/taut.h comm/taut_nccl.h comm/taut_tcp.h $(if $(filter found,$(HAVE_MPI)),comm/taut_mpi.h) \
            $(if $(filter found,$(HAVE_ZSTD)),comm/taut_data.h $(if $(filter found,$(HAVE_MPI)),comm/taut_data_mpi.h))

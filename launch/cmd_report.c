@@ -3,7 +3,9 @@
 #include "cmd.h"
 #include "json.h"
 #include "report/report.h"
+#include "../comm/base/base.h"
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -40,9 +42,10 @@ static int load_plan(const char *path, report *p)
 /* The page appears whole or not at all. */
 static int save(const report *p, const char *path, long *bytes)
 {
-    char  part[4096];
+    char  real[PATH_MAX], part[4096];
     FILE *f;
     int   rc;
+    path = taut__behind_links(path, real);
     if (snprintf(part, sizeof part, "%s.part", path) >= (int)sizeof part) return cli_fail("-o %s: path too long", path);
     f = fopen(part, "w");
     if (!f) return cli_fail("-o %s: %s", part, strerror(errno));

@@ -4,6 +4,7 @@
 #include <ATen/core/grad_mode.h>
 #include <algorithm>
 #include <cerrno>
+#include <climits>
 #include <cstdio>
 #include <cstdlib>
 #include <sys/stat.h>
@@ -203,6 +204,8 @@ extern "C" taut_status taut_torch_save(const taut_torch_model *model, const taut
     struct stat st;
     if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) /* a rename would take the place of a device */
         return fail(TAUT_E_IO, "%s: is there and not a regular file", path);
+    char real[PATH_MAX]; /* of a link, which stays one */
+    if (realpath(path, real)) path = real;
     std::string part = std::string(path) + ".part";
     taut_status s = guarded([&] {
         torch::serialize::OutputArchive out;

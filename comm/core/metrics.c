@@ -5,6 +5,7 @@
  * renamed, so that nobody reads half of it. docs/metrics.md is the list of names; tests/multi/test_metrics.c compares. */
 #include "communicator.h"
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -148,8 +149,8 @@ static void put_all(FILE *f, const taut__metrics *of)
 
 static taut_status write_file(const taut__metrics *m)
 {
-    const char *path = m->path;
-    char        part[PATH_ROOM + 32];
+    char        real[PATH_MAX], part[PATH_MAX + 32];
+    const char *path = taut__behind_links(m->path, real);
     FILE       *f;
     struct stat st;
     if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) /* a rename would take the place of a device */

@@ -216,7 +216,7 @@ bad 2 '--seconds=-1' "$TAUT" bench codec --seconds -1
 
 # ---- help: every subcommand has it ----
 for s in info encode decode "bench codec" "bench allreduce" plan; do
-    $TAUT $s --help >"$dir/out" 2>&1 && grep -q "^usage: taut $s" "$dir/out" && pass || fail "taut $s --help: $(cat "$dir/out")"
+    { [ "$s" = plan ] && $TAUT help $s || $TAUT $s --help; } >"$dir/out" 2>&1 && grep -q "^usage: taut $s" "$dir/out" && pass || fail "taut $s --help: $(cat "$dir/out")"
 done
 
 # ---- benches ----

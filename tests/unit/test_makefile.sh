@@ -55,6 +55,8 @@ refuses "TORCH_DIR=/nowhere: no include/torch" TORCH_DIR=/nowhere
 refuses "CUDA=1 was asked for" $plain CUDA=1 NVCC=nosuchnvcc
 refuses "PREFIX=$dir/a b: must be without spaces" $plain uninstall PREFIX="$dir/a b"
 refuses "PREFIX=here: must be an absolute path" $plain uninstall PREFIX=here
+mkdir -p "$dir/c" && echo "cc -DTAUT_HAVE_MPI -O2" >"$dir/c/.C"
+refuses "was made with MPI, which is not found now" $plain BUILD="$dir/c" MPICC=nosuchcc DESTDIR="$dir/d" install
 refuses "MODE=fast: must be" MODE=fast
 out=$(mk test T=nosuch) && fail "make test T=nosuch: no error"
 case $out in *"no tests/*/test_nosuch"*) pass ;; *) fail "make test T=nosuch: $out" ;; esac
