@@ -191,6 +191,8 @@ static bool take(run_log *r, json_t *o)
             r->resumes++;
             r->last_sent = r->last_dense = 0;
         }
+        json_decref(r->end); /* of a run that goes on */
+        r->end = NULL;
         json_decref(r->head);
         r->head = json_incref(o);
         return true;

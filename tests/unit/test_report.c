@@ -91,7 +91,10 @@ START_TEST(resumed)
     head(&r, 10);
     for (int k = 1; k <= 6; k++) step(&r, k, 5, 0.01, k < 3 ? 0 : k < 5 ? 1 : k - 3);
     layers(&r, 3, 2), layers(&r, 6, 2);
+    line(&r, "{\"kind\":\"end\",\"steps\":6}");
+    ck_assert_ptr_nonnull(r.end);
     head(&r, 10);
+    ck_assert_ptr_null(r.end); /* it goes on */
     for (int k = 5; k <= 8; k++) {
         line(&r,
              "{\"kind\":\"step\",\"step\":%d,\"loss\":3,\"step_ms\":10,\"bytes_sent\":%d,\"bytes_dense\":%d,\"budget_"
