@@ -231,6 +231,7 @@ if ! command -v "$MPIRUN" >/dev/null 2>&1 || ! "$TAUT" info --json | grep -q '"m
     skip "built without MPI: bench allreduce"
     finish
 fi
+"$TAUT" info | grep -qE '^MPI +(Open MPI|MPICH)' && pass || fail "taut info does not name the MPI: $("$TAUT" info | grep ^MPI)"
 all_ranks() { # all_ranks RANKS ARGS...: every result is identical on all ranks
     ranks=$1
     shift
