@@ -122,7 +122,8 @@ bad 2 "bits" --codec quant:bits=9
 bad 2 "density" --codec topk:density=0
 bad 2 "must be PATTERN=SPEC" --layer-codec quant
 bad 2 "budget" --codec auto --budget rel=-1
-bad 2 "budget" --codec auto --budget rel=2
+echo kept >"$dir/kept.jsonl"
+bad 2 "budget" --codec auto --budget rel=2 --log "$dir/kept.jsonl"
 bad 2 "nosuch" --codec nosuch
 bad 2 "rank" --layer-codec b.0.fc.weight=powersgd:rank=1000
 bad 2 "fits none of the" --layer-codec zz=quant:bits=4
@@ -223,6 +224,7 @@ judge() {
     else pass; fi
 }
 while IFS="$(printf '\t')" read -r code text name; do judge "$code" "$text" "$(rc_of "$name")" "$(grep "^$name " "$dir/jobs.2")" "$name"; done <"$dir/bads"
+[ "$(cat "$dir/kept.jsonl")" = kept ] && pass || fail "a log of before is gone, of a run that did not begin"
 # the exit codes of the processes themselves, alone and of two ranks
 alone() { # alone CODE TEXT OPTIONS...
     code=$1 text=$2
