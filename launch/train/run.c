@@ -400,7 +400,9 @@ static int make_everything(run *r)
     if ((code = score_open(&r->score, r->d, r->o, r->model)) != 0) return code;
     taut_torch_model_on_grad(r->model, ready, r);
     code = gather_create(&r->sums, r->o->steps - r->first, r->n);
-    if (!code) code = log_open(&r->log, r->o->log, r->o->resume); /* the last: an earlier one is kept where the run does not begin */
+    if (!code)
+        code = log_open(&r->log, r->o->log,
+                        r->o->resume); /* the last: an earlier one is kept where the run does not begin */
     return ranks_agree(code);
 }
 
