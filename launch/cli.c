@@ -401,12 +401,10 @@ int cli_parse(const cli_command *cmd, int argc, char **argv, int *operands)
     bool options = true;
     int  n = 0;
     program = cmd->name;
-    for (int i = 1; i < argc; i++)
+    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
             if (speaking) print_help(cmd);
             return CLI_OK;
-        } else if (strcmp(argv[i], "--") == 0) {
-            break;
         }
     for (int i = 1; i < argc; i++) {
         char *a = argv[i];
@@ -451,18 +449,16 @@ void cli_progress_end(cli_progress *p)
     p->shown = line_shown = false;
 }
 
-/* The wrong way round: what is read or written there fails, as it did. */
 void cli_begin(void)
 {
-    for (int fd = 0; fd < 3; fd++)
+    for (int fd = 0; fd < 3; fd++) /* the wrong way round: what is read or written there fails, as it did */
         if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) != fd) _exit(CLI_FAILED);
 }
 
 int cli_end(int code)
 {
     errno = 0;
-    bool lost = fflush(stdout) != 0 || ferror(stdout);
-    if (!lost) return code;
+    if (fflush(stdout) == 0 && !ferror(stdout)) return code;
     fprintf(stderr, "%s: standard output: %s\n", program, errno ? strerror(errno) : "could not be written");
     return code == CLI_OK ? CLI_FAILED : code;
 }
