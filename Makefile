@@ -499,15 +499,15 @@ install: all manual ## copy the command, libraries, headers, man pages and taut.
 	install -m 644 $(DOCS) $(INST)/share/doc/taut/
 	$(if $(wildcard $(MANUAL)/*.1),install -m 644 $(MANUAL)/*.1 $(INST)/share/man/man1/ && gzip -9nf $(INST)/share/man/man1/taut*.1)
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@RPATH@|$(PC_RPATH)|' -e 's|@LIBS@|$(LIBS)|' \
-	    comm/taut.pc.in > $(INST)/lib/pkgconfig/taut.pc
+	    comm/taut.pc.in > $(INST)/lib/pkgconfig/taut.pc && chmod 644 $(INST)/lib/pkgconfig/taut.pc
 	install -d $(INST)/share/taut/slurm $(INST)/share/taut/modulefiles/taut
 	install -m 644 $(BATCH_SCRIPTS) $(INST)/share/taut/slurm/
 	install -m 755 $(addprefix launch/slurm/,$(BATCH_TOOLS)) $(INST)/bin/
-	sed -e 's|@PREFIX@|$(PREFIX)|g' -e 's|@VERSION@|$(VERSION)|g' launch/slurm/module > $(INST)/share/taut/modulefiles/taut/$(VERSION)
+	sed -e 's|@PREFIX@|$(PREFIX)|g' -e 's|@VERSION@|$(VERSION)|g' launch/slurm/module > $(INST)/share/taut/modulefiles/taut/$(VERSION) && chmod 644 $(INST)/share/taut/modulefiles/taut/$(VERSION)
 ifneq ($(SHIM_SO),)
 	install -m 755 $(SHIM_SO).$(SO_VERSION) $(INST)/lib/
 	ln -sf libtaut_torch.so.$(SO_VERSION) $(INST)/lib/libtaut_torch.so
-	sed 's|"../comm/taut.h"|"taut.h"|' shim/torch.h > $(INST)/include/taut_torch.h
+	sed 's|"../comm/taut.h"|"taut.h"|' shim/torch.h > $(INST)/include/taut_torch.h && chmod 644 $(INST)/include/taut_torch.h
 	install -m 755 $(TRAIN) $(DISTILL) $(INST)/libexec/
 endif
 	@launch/installed '$(DESTDIR)' '$(PREFIX)'

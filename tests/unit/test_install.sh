@@ -14,7 +14,11 @@ esac
 
 root=$dir/root prefix=/opt/taut
 run_make() { make --no-print-directory BUILD="$BUILD" DESTDIR="$root" PREFIX=$prefix "$@"; }
+hidden() { find "$root" ! -type l ! -perm -o+r | grep . && return 1; return 0; }
+umask 077 # as of a careful root
 expect "make install" run_make install
+umask 022
+expect "everybody may read it" hidden
 
 cat >"$dir/prog.c" <<'C'
 #include <taut.h>
