@@ -196,7 +196,7 @@ static bool pause_or_quit(double seconds)
         char key[16]; /* an arrow is ESC and more */
         if (poll(&p, keys, ms) <= 0) continue;
         ssize_t n = read(STDIN_FILENO, key, sizeof key);
-        if (n <= 0 && errno != EINTR) keys = false;
+        if (n == 0 || (n < 0 && errno != EINTR)) keys = false;
         else if (n > 0 && (*key == 'q' || *key == 'Q' || (*key == 27 && n == 1))) return true;
     }
     if (suspend) rest();
