@@ -59,7 +59,7 @@ typedef struct taut_spec {
     taut_stage stage[TAUT_SPEC_STAGES];
 } taut_spec;
 
-taut_status taut__spec_parse(const char *text, taut_spec *spec);
+taut_status taut__spec_parse(const char *text, taut_spec *spec); /* fails, too, where the keys suit no tensor */
 /* Canonical text: only keys that differ from their defaults; parses back to the same spec. Always terminated. */
 void taut__spec_print(const taut_spec *spec, char *dst, size_t cap);
 

@@ -4,6 +4,9 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 #define FAMILY(f)                                                                                                      \
     extern const struct taut__##f##_kernels taut__##f##_portable;                                                      \
@@ -27,6 +30,16 @@ FAMILY(rotate)
 static const taut__simd built[] = {LEVEL(portable), LEVEL(avx2), LEVEL(avx512), LEVEL(avx512vbmi2), LEVEL(neon)};
 enum { LEVELS = sizeof built / sizeof *built };
 
+#if defined(__x86_64__)
+/* What the files of level avx2 are built for, too, and __builtin_cpu_supports does not know in all compilers: bits of cpuid's leaves. */
+static bool has_f16c_and_lzcnt(void)
+{
+    unsigned a, b, c = 0, d;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c >> 29 & 1)) return false;
+    return __get_cpuid(0x80000001, &a, &b, &c, &d) && c >> 5 & 1;
+}
+#endif
+
 /* __builtin_cpu_supports asks cpuid and, through xgetbv, whether the OS saves the registers. */
 static bool cpu_runs(const char *name)
 {
@@ -34,7 +47,7 @@ static bool cpu_runs(const char *name)
 #if defined(__x86_64__)
     __builtin_cpu_init();
     bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") &&
-                __builtin_cpu_supports("popcnt") && __builtin_cpu_supports("fma"); /* every such CPU has F16C */
+                __builtin_cpu_supports("popcnt") && __builtin_cpu_supports("fma") && has_f16c_and_lzcnt();
     if (strcmp(name, "avx2") == 0) return avx2;
     bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                   __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&

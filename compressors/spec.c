@@ -81,7 +81,7 @@ static taut_status parse_value(const taut_codec *c, const taut_key *k, const cha
         return i >= 0 ? TAUT_OK : taut__fail(TAUT_E_INVALID, "%s: %s=%s: must be %s", c->name, k->name, text, k->words);
     }
     double v = taut__strtod(text, &end);
-    if (*end != 0 || end == text || strpbrk(text, "xXnN ")) return out_of_range(c, k, text);
+    if (*end != 0 || end == text || strpbrk(text, "xXnN \t\n\v\f\r")) return out_of_range(c, k, text);
     bool inside = (k->above_min ? v > k->min : v >= k->min) && v <= k->max && isfinite(v);
     if (!inside || (k->kind == TAUT_KEY_INT && v != floor(v)) || (k->multiple > 0 && fmod(v, k->multiple) != 0))
         return out_of_range(c, k, text);
@@ -119,6 +119,9 @@ static taut_status parse_stage(taut_stage *s, const char *at, size_t len)
     size_t      name = colon ? (size_t)(colon - at) : len;
     char        names[256];
     s->codec = taut__codec_by_name(at, name);
+    if (name == 4 && memcmp(at, "auto", 4) == 0)
+        return taut__fail(TAUT_E_INVALID, "codec '%.*s': auto has no keys and is no stage of a stack: write auto alone",
+                          (int)taut__min(len, 64), at);
     if (!s->codec) {
         codec_names(names, sizeof names);
         return taut__fail(TAUT_E_INVALID, "unknown codec '%.*s': codecs are %s", (int)taut__min(name, 64), at, names);
@@ -153,6 +156,9 @@ static taut_status parse_stack(const char *at, taut_spec *spec)
     return TAUT_OK;
 }
 
+/* Suits whatever suits some tensor. */
+static const taut_tensor any_shape = {.elems = (size_t)1 << 40, .rows = (size_t)1 << 20, .cols = (size_t)1 << 20};
+
 taut_status taut__spec_parse(const char *text, taut_spec *spec)
 {
     memset(spec, 0, sizeof *spec);
@@ -170,6 +176,7 @@ taut_status taut__spec_parse(const char *text, taut_spec *spec)
         s = parse_stage(&spec->stage[0], text, strlen(text));
         spec->stages = 1;
     }
+    if (s == TAUT_OK) s = taut__spec_suits(spec, &any_shape); /* keys that contradict each other suit no tensor */
     if (s != TAUT_OK) memset(spec, 0, sizeof *spec);
     return s;
 }

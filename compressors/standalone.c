@@ -95,21 +95,31 @@ taut_status taut_decode(const void *src, size_t len, float *dst, size_t elems)
     return taut__op_decode(codec, &call, payload, bytes, dst);
 }
 
+static taut_status describe(const taut_codec *codec, const uint8_t *payload, size_t bytes, taut_spec *spec)
+{
+    *spec = (taut_spec){.stages = 1, .stage = {{.codec = codec}}};
+    for (uint32_t k = 0; k < codec->n_keys; k++) spec->stage[0].value[k] = codec->keys[k].fallback;
+    if (codec == &taut__codec_stack) return taut__stack_describe(payload, bytes, spec);
+    return codec->describe ? codec->describe(payload, bytes, &spec->stage[0]) : TAUT_OK;
+}
+
 taut_status taut_frame_info(const void *src, size_t len, size_t *elems, size_t *frame_len, char *text, size_t text_cap)
 {
     const taut_codec *codec;
     const uint8_t    *payload;
     size_t            bytes, count, more;
+    taut_spec         spec;
+    if (elems) *elems = 0;
+    if (frame_len) *frame_len = 0;
+    if (text && text_cap > 0) text[0] = 0;
     TAUT_TRY(need(src, "taut_frame_info", "src"));
     TAUT_TRY(taut__frame_open(NULL, 0, src, len, &payload, &bytes, &codec, &count, &more));
+    if (text && text_cap > 0) {
+        TAUT_TRY(describe(codec, payload, bytes, &spec));
+        taut__spec_print(&spec, text, text_cap);
+    }
     if (elems) *elems = count;
     if (frame_len) *frame_len = len - more;
-    if (!text || text_cap == 0) return TAUT_OK;
-    taut_spec spec = {.stages = 1, .stage = {{.codec = codec}}};
-    for (uint32_t k = 0; k < codec->n_keys; k++) spec.stage[0].value[k] = codec->keys[k].fallback;
-    if (codec == &taut__codec_stack) TAUT_TRY(taut__stack_describe(payload, bytes, &spec));
-    else if (codec->describe) TAUT_TRY(codec->describe(payload, bytes, &spec.stage[0]));
-    taut__spec_print(&spec, text, text_cap);
     return TAUT_OK;
 }
 

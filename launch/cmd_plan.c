@@ -30,8 +30,8 @@ static int parse_link(const char *text, double *bits)
     *bits = strtod(text, &end);
     factor = strcmp(end, "gbit") == 0 ? 1e9 : strcmp(end, "mbit") == 0 ? 1e6 : strcmp(end, "kbit") == 0 ? 1e3 : 0;
     *bits *= factor;
-    if (end != text && factor > 0 && *bits > 0 && isfinite(*bits)) return CLI_OK;
-    return cli_usage("--link %s: must be shm or a bandwidth as in 100mbit, 1gbit, 25gbit", text);
+    if (end != text && factor > 0 && *bits >= 1e3 && *bits <= 1e15) return CLI_OK; /* as taut__link_parse() has it */
+    return cli_usage("--link %s: must be shm or a bandwidth as in 100mbit, 1gbit, 25gbit; 1kbit to 1000000gbit", text);
 }
 
 static int settle(args *a, const plan_facts *f)
@@ -91,11 +91,10 @@ static int run(args *a)
     int        rc;
     double     bits;
     if (!a->trace == !a->replay) return cli_usage("give --trace FILE.json or --replay FILE, one of them");
-    /* before the gradients, which take a while */
-    if ((rc = parse_link(a->settings.link, &bits)) != CLI_OK) return rc;
+    if ((rc = parse_link(a->settings.link, &bits)) != CLI_OK) return rc; /* before the gradients, which take a while */
+    char *input = (char *)(uintptr_t)(a->trace ? a->trace : a->replay);
     if (a->record && (rc = cli_writable("--record", a->record)) != CLI_OK) return rc;
-    char *read = (char *)(uintptr_t)(a->trace ? a->trace : a->replay);
-    if (a->record && (rc = cli_apart("--record", a->record, 1, &read)) != CLI_OK) return rc;
+    if (a->record && (rc = cli_apart("--record", a->record, 1, &input)) != CLI_OK) return rc;
     rc = a->replay ? facts_load(a->replay, &f) : observe(a, &f);
     if (rc == CLI_OK && a->record) rc = facts_save(&f, a->record);
     if (rc == CLI_OK) rc = plan(a, &f);
@@ -124,7 +123,7 @@ int cmd_plan(int argc, char **argv)
         {"link", "SPEED", CLI_TEXT, &a.settings.link, "between ranks: shm, or a bandwidth as in 100mbit, 1gbit", 0, 0,
          NULL},
         {"latency-us", "N", CLI_REAL, &a.latency_us, "microseconds per message", 0, 1e6, NULL},
-        {"ranks", "N", CLI_INT, &a.ranks, "ranks to predict for; 0: as many as the trace has", 0, 1 << 20, NULL},
+        {"ranks", "N", CLI_INT, &a.ranks, "ranks to predict for; 0: as many as the trace has", 0, PLAN_RANKS_MAX, NULL},
         {"solver", "WORD", CLI_WORD, &a.settings.solver, "hull: Lagrangian; dp: L-GreCo's; exhaustive: tiny problems",
          0, 0, "hull|dp|exhaustive"},
         {"bins", "N", CLI_INT, &a.bins, "dp: bins of error; 0: 10000", 0, 1000000, NULL},

@@ -1,5 +1,6 @@
 /* json.c : see json.h. */
 #include "json.h"
+#include "cli.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +25,11 @@ void jsn_int(json_t *o, const char *key, uint64_t value)
 void jsn_real(json_t *o, const char *key, double value)
 {
     json_object_set_new(o, key, isfinite(value) ? json_real(value) : json_null());
+}
+
+int jsn_bad(const char *path, const json_error_t *e)
+{
+    return e->line > 0 ? cli_fail("%s: %s (line %d)", path, e->text, e->line) : cli_fail("%s", e->text);
 }
 
 void jsn_print(json_t *o)

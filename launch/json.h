@@ -11,6 +11,9 @@ void jsn_real(json_t *o, const char *key, double value);
 void jsn_int(json_t *o, const char *key, uint64_t value);
 void jsn_bool(json_t *o, const char *key, int value);
 
+/* Says why json_load_file(path) has failed, and on which line, if it has come to one; returns CLI_FAILED. */
+int jsn_bad(const char *path, const json_error_t *e);
+
 /* One object, one line, nine significant digits, to stdout; releases it. The last thing that --json prints. */
 void jsn_print(json_t *o);
 

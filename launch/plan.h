@@ -38,6 +38,8 @@ typedef struct plan_facts {
     taut__observations o;
 } plan_facts;
 
+enum { PLAN_RANKS_MAX = 1 << 20 }; /* of the time model */
+
 typedef struct plan_request {
     const char *budget, *metric, *families;
     uint64_t    seed;

@@ -166,7 +166,7 @@ static int offer_layer(job *j, size_t l, double centre)
     if (!compressible(&j->t->layer[l])) return rc;
     for (size_t i = 0; i < n && rc == CLI_OK; i++) {
         follow_reference(j, &spec[i]);
-        rc = offer(j, l, &spec[i]);
+        if (taut__spec_suits(&spec[i], &tensor) == TAUT_OK) rc = offer(j, l, &spec[i]); /* not bits=1 with zero=1 */
     }
     if (rc == CLI_OK && (j->families & TAUT_FAMILY_GRID)) rc = offer_grid(j, l, centre);
     return rc;

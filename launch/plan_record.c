@@ -56,11 +56,18 @@ static bool text(const json_t *o, const char *key, char *dst, size_t cap)
     return v && snprintf(dst, cap, "%s", v) < (int)cap;
 }
 
+/* A whole number from 1 up to most; 0: it is another, or none. */
+static int64_t whole(const json_t *o, const char *key, json_int_t most)
+{
+    const json_t *v = json_object_get(o, key);
+    json_int_t    n = json_integer_value(v);
+    return json_is_integer(v) && n >= 1 && n <= most ? n : 0;
+}
+
 static bool at_least_0(double v) { return v >= 0 && isfinite(v); }
 
 static bool load_option(const json_t *item, taut__option *o)
 {
-    const json_t *vias = json_object_get(item, "vias");
     o->dense = json_is_true(json_object_get(item, "dense"));
     o->error = real(item, "error");
     o->work = (taut__work){real(item, "dense_bytes"),
@@ -69,25 +76,24 @@ static bool load_option(const json_t *item, taut__option *o)
                            real(item, "encode_s"),
                            real(item, "decode_s"),
                            real(item, "rounds"),
-                           (uint32_t)json_integer_value(vias),
+                           (uint32_t)whole(item, "vias", (1 << TAUT_VIAS) - 1),
                            real(item, "agree")};
-    return text(item, "codec", o->spec, sizeof o->spec) && json_is_integer(vias) && o->work.vias > 0 &&
-           o->work.vias < 1u << TAUT_VIAS && at_least_0(o->error) && at_least_0(o->work.dense_bytes) &&
-           at_least_0(o->work.bytes) && at_least_0(o->work.sum_bytes) && at_least_0(o->work.encode_s) &&
-           at_least_0(o->work.decode_s) && at_least_0(o->work.rounds) && at_least_0(o->work.agree);
+    return text(item, "codec", o->spec, sizeof o->spec) && o->work.vias > 0 && at_least_0(o->error) &&
+           at_least_0(o->work.dense_bytes) && at_least_0(o->work.bytes) && at_least_0(o->work.sum_bytes) &&
+           at_least_0(o->work.encode_s) && at_least_0(o->work.decode_s) && at_least_0(o->work.rounds) &&
+           at_least_0(o->work.agree);
 }
 
 static bool load_layer(const json_t *item, taut__observations *o, taut__offer *l)
 {
     const json_t *options = json_object_get(item, "options");
-    json_int_t    elems = json_integer_value(json_object_get(item, "elements"));
     l->first = o->options;
     l->n = json_array_size(options);
     l->norm2 = real(item, "norm2");
-    l->elems = (size_t)elems;
+    l->elems = (size_t)whole(item, "elements", INT64_MAX / 4);
     for (size_t i = 0; i < l->n; i++)
         if (!load_option(json_array_get(options, i), &o->option[o->options++])) return false;
-    return text(item, "name", l->name, sizeof l->name) && l->n > 0 && elems > 0 && at_least_0(l->norm2);
+    return text(item, "name", l->name, sizeof l->name) && l->n > 0 && l->elems > 0 && at_least_0(l->norm2);
 }
 
 static int load_layers(const char *path, const json_t *root, plan_facts *f)
@@ -118,7 +124,7 @@ static int load_root(const char *path, const json_t *root, plan_facts *f)
     if (json_integer_value(version) != RECORD_VERSION)
         return cli_fail("%s: is of version %lld, this taut reads version %d: record it again", path,
                         (long long)json_integer_value(version), RECORD_VERSION);
-    f->ranks = (int)json_integer_value(json_object_get(root, "ranks"));
+    f->ranks = (int)whole(root, "ranks", PLAN_RANKS_MAX);
     f->budget2 = real(root, "budget2");
     f->budget_l2 = real(root, "budget_l2");
     f->norm2 = real(root, "norm2");
@@ -145,10 +151,10 @@ static int load_root(const char *path, const json_t *root, plan_facts *f)
 int facts_load(const char *path, plan_facts *f)
 {
     json_error_t e;
-    json_t      *root = json_load_file(path, 0, &e);
+    json_t      *root = json_load_file(path, JSON_REJECT_DUPLICATES, &e);
     int          rc;
     *f = (plan_facts){0};
-    if (!root) return cli_fail("%s: %s (line %d)", path, e.text, e.line);
+    if (!root) return jsn_bad(path, &e);
     rc = load_root(path, root, f);
     json_decref(root);
     return rc;

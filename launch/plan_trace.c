@@ -16,9 +16,15 @@ static int load_layer(const char *path, const json_t *item, size_t i, size_t end
         !json_is_integer(offset))
         return cli_fail("%s: layer %zu: must have name, shape (at most %d extents) and offset", path, i, TRACE_NDIM);
     for (int d = 0; d < l->ndim; d++) {
-        json_int_t extent = json_integer_value(json_array_get(shape, (size_t)d));
-        if (extent < 1 || !taut__mul_ok(l->elems, (size_t)extent, &l->elems))
+        const json_t *number = json_array_get(shape, (size_t)d);
+        json_int_t    extent = json_integer_value(number);
+        if (!json_is_integer(number))
+            return cli_fail("%s: layer %s: shape[%d]: must be a whole number", path, l->name, d);
+        if (extent < 1)
             return cli_fail("%s: layer %s: shape[%d] is %lld: must be at least 1", path, l->name, d, (long long)extent);
+        if (!taut__mul_ok(l->elems, (size_t)extent, &l->elems))
+            return cli_fail("%s: layer %s: shape[%d] is %lld: too many elements for memory", path, l->name, d,
+                            (long long)extent);
         l->shape[d] = (size_t)extent;
     }
     if (json_integer_value(offset) < 0 || (size_t)json_integer_value(offset) != end)
@@ -40,6 +46,9 @@ static int load_layers(const char *path, trace *t)
     if (!(t->layer = taut__alloc(t->layers, sizeof *t->layer))) return cli_fail("out of memory");
     for (size_t i = 0; i < t->layers && rc == CLI_OK; i++) {
         rc = load_layer(path, json_array_get(layers, i), i, end, &t->layer[i]);
+        if (rc == CLI_OK && t->layer[i].elems > t->floats - end)
+            return cli_fail("%s: layer %s: has %zu floats from %zu on, \"floats\" says %zu", path, t->layer[i].name,
+                            t->layer[i].elems, end, t->floats);
         end += t->layer[i].elems;
     }
     if (rc == CLI_OK && end != t->floats)
@@ -91,8 +100,7 @@ static int load_files(const char *path, const char *wanted, trace *t)
     int           rc = CLI_OK;
     t->file = taut__alloc(n + 1, sizeof *t->file);
     t->step = taut__alloc(n + 1, sizeof *t->step);
-    t->sum = taut__alloc(t->floats, sizeof *t->sum);
-    if (!names || !count || !t->file || !t->step || !t->sum) rc = cli_fail("out of memory");
+    if (!names || !count || !t->file || !t->step) rc = cli_fail("out of memory");
     for (size_t i = 0; i < n && rc == CLI_OK; i++) {
         const char *name = json_string_value(json_array_get(files, i));
         if (!name) rc = cli_fail("%s: files[%zu]: must be a name", path, i);
@@ -103,6 +111,7 @@ static int load_files(const char *path, const char *wanted, trace *t)
     if (rc == CLI_OK && t->files == 0 && wanted)
         rc = cli_fail("%s: none of its %zu files contains '%s'", path, n, wanted);
     else if (rc == CLI_OK && t->files == 0) rc = cli_fail("%s: \"files\" must name at least one file", path);
+    if (rc == CLI_OK && !(t->sum = taut__alloc(t->floats, sizeof *t->sum))) rc = cli_fail("out of memory");
     taut__free(names);
     taut__free(count);
     return rc;
@@ -113,8 +122,8 @@ int trace_load(const char *path, const char *wanted, trace *t)
     json_error_t e;
     int          rc;
     *t = (trace){0};
-    t->json = json_load_file(path, 0, &e);
-    if (!t->json) return cli_fail("%s: %s (line %d)", path, e.text, e.line);
+    t->json = json_load_file(path, JSON_REJECT_DUPLICATES, &e);
+    if (!t->json) return jsn_bad(path, &e);
     rc = load_layers(path, t);
     return rc == CLI_OK ? load_files(path, wanted, t) : rc;
 }

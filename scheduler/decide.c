@@ -67,6 +67,15 @@ static void list_ways(scratch *s)
     s->first[o->layers] = s->ways;
 }
 
+static taut_status all_have_ways(const scratch *s)
+{
+    for (size_t l = 0; l < s->o->layers; l++)
+        if (s->first[l] == s->first[l + 1])
+            return taut__fail(TAUT_E_INVALID, "plan: layer '%s': no algorithm carries any of its %zu options",
+                              s->o->layer[l].name, s->o->layer[l].n);
+    return TAUT_OK;
+}
+
 static void release(scratch *s)
 {
     taut__free(s->first);
@@ -212,7 +221,7 @@ static double bound_of(const scratch *s, double rate, const solution *r)
     return rate >= k ? b / (rate - k + b) * r->bound : 0;
 }
 
-/* All layers dense is a plan too, without error, where every layer may be. */
+/* All layers dense is a plan too, mostly without error, where every layer may be. */
 static void begin_dense(scratch *s, taut__decision *d, double *best)
 {
     *best = INFINITY;
@@ -222,9 +231,13 @@ static void begin_dense(scratch *s, taut__decision *d, double *best)
         if (i == SIZE_MAX) return;
         s->best[l] = (uint32_t)i;
     }
-    d->feasible = true;
     d->error = 0;
-    for (size_t l = 0; l < s->o->layers; l++) d->error += s->way[s->best[l]].error;
+    for (size_t l = 0; l < s->o->layers; l++) {
+        double error = s->way[s->best[l]].error;
+        d->error += s->demand->unsquared ? sqrt(error) : error;
+    }
+    d->feasible = d->error <= s->demand->budget;
+    if (!d->feasible) return;
     *best = s->demand->compressing ? INFINITY : step_seconds(s, s->best);
 }
 
@@ -247,6 +260,19 @@ static taut_status try_rate(scratch *s, double rate, double cap, taut__decision 
     *best = seconds;
     d->feasible = r.feasible, d->error = r.error;
     memcpy(s->best, s->choice, s->o->layers * sizeof *s->best);
+    return TAUT_OK;
+}
+
+/* On slow links nearly all of a step is wire, and the best bound lies beyond the rates of plans. */
+static taut_status look_beyond(scratch *s, double cap, double rate, double *at, double *bound)
+{
+    const double far = 256 * beta(&s->demand->link);
+    while (rate < far) {
+        solution r;
+        TAUT_TRY(solve(s, rate, cap, &r));
+        if (r.there && r.feasible && bound_of(s, rate, &r) > *bound) *bound = bound_of(s, rate, &r), *at = rate;
+        rate *= RATE_STEP * RATE_STEP;
+    }
     return TAUT_OK;
 }
 
@@ -284,6 +310,7 @@ static taut_status least_seconds(scratch *s, taut__decision *d)
             if (i % step == 0) TAUT_TRY(try_rate(s, rate, s->caps[c], d, &best, &bound));
             if (bound > before) at = rate;
         }
+        if (s->demand->tight && bound >= 0) TAUT_TRY(look_beyond(s, s->caps[c], rate, &at, &bound));
         if (s->demand->tight && bound >= 0)
             TAUT_TRY(tighten(s, s->caps[c], at, step == 2 ? RATE_STEP * RATE_STEP : RATE_STEP, &bound));
         if (bound >= 0) lowest = fmin(lowest, latency + bound); /* else there are no such plans */
@@ -298,7 +325,10 @@ taut_status taut__decide(const taut__observations *o, const taut__demand *demand
 {
     scratch     s = {.o = o, .demand = demand};
     taut_status status = reserve(&s);
-    if (status == TAUT_OK) list_ways(&s);
+    if (status == TAUT_OK) {
+        list_ways(&s);
+        status = all_have_ways(&s);
+    }
     if (status == TAUT_OK)
         status = demand->objective == TAUT_OBJECTIVE_BYTES ? least_bytes(&s, d) : least_seconds(&s, d);
     if (status == TAUT_OK) total(&s, d);

@@ -17,6 +17,7 @@ typedef struct taut__option {
     double     error; /* squared, in the metric, summed over ranks */
     taut__work work;  /* bytes and seconds, mean over ranks */
     uint32_t   kind;  /* bits whose meaning is the caller's, for taut__demand.leave_out */
+    double     share; /* error over what goes in, in every step: the caller's */
 } taut__option;
 
 typedef struct taut__offer {

@@ -42,7 +42,7 @@ bool taut__guard_step(taut__guard *g, const double *error, double norm2, double 
         bool   wrong;
         w[l].allowed = present > 0 && !w[l].absent ? w[l].share / present * budget : 0;
         excess = w[l].observed - w[l].allowed;
-        wrong = w[l].observed > 2 * w[l].allowed && excess > LARGE * budget;
+        wrong = w[l].observed > 2 * w[l].allowed && excess > LARGE * budget && (violated || !w[l].honest);
         w[l].safer = excess > 0 && ((violated && !w[l].tunable) || wrong);
     }
     return violated;

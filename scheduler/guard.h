@@ -24,9 +24,10 @@ typedef struct taut__watch { /* one layer */
     double share;            /* of the budget */
     bool   tunable;          /* in: follows error_scale */
     bool   absent;           /* in: it was not summed in this step */
-    double observed;         /* relative squared error of the last step */
-    double allowed;          /* out: its share of the budget of what was summed in this step */
-    bool   safer;            /* out: must go to a safer codec now */
+    bool   honest;   /* in: it lost no larger a part of what went in than was planned, of which there was more */
+    double observed; /* relative squared error of the last step */
+    double allowed;  /* out: its share of the budget of what was summed in this step */
+    bool   safer;    /* out: must go to a safer codec now */
 } taut__watch;
 
 void taut__guard_init(taut__guard *g);

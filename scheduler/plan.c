@@ -20,6 +20,14 @@ static taut_status check_layer(const taut_plan_problem *p, size_t l)
     return TAUT_OK;
 }
 
+static const char *solver_of(const taut_plan_problem *p) { return p->solver ? p->solver : "hull"; }
+
+static taut_status check_solver(const char *solver)
+{
+    if (strcmp(solver, "hull") == 0 || strcmp(solver, "dp") == 0 || strcmp(solver, "exhaustive") == 0) return TAUT_OK;
+    return taut__fail(TAUT_E_INVALID, "solver '%s': must be hull, dp or exhaustive", solver);
+}
+
 static taut_status check(const taut_plan_problem *p)
 {
     if (p->layers < 1 || !p->first || !p->error || !p->cost)
@@ -29,17 +37,25 @@ static taut_status check(const taut_plan_problem *p)
         return taut__fail(TAUT_E_RANGE, "plan: budget %g: must be finite and at least 0", p->budget);
     if (p->bins > BINS_MAX) return taut__fail(TAUT_E_RANGE, "plan: bins %u: must be 0..%d", p->bins, BINS_MAX);
     if (p->first[0] != 0) return taut__fail(TAUT_E_INVALID, "plan: first[0] is %zu: must be 0", p->first[0]);
+    TAUT_TRY(check_solver(solver_of(p)));
     for (size_t l = 0; l < p->layers; l++) TAUT_TRY(check_layer(p, l));
     return TAUT_OK;
 }
 
-static taut_status solve(const char *solver, uint32_t bins, const taut__frontier *f, uint32_t *at, double *bound)
+static taut_status solve(const taut_plan_problem *p, const taut__frontier *f, uint32_t *at, double *bound)
 {
-    double multiplier;
+    const char *solver = solver_of(p);
+    double      multiplier;
     if (strcmp(solver, "hull") == 0) return taut__solve_hull(f, at, bound, &multiplier);
-    if (strcmp(solver, "dp") == 0) return taut__solve_dp(f, bins, at, bound);
-    if (strcmp(solver, "exhaustive") == 0) return taut__solve_exhaustive(f, at, bound);
-    return taut__fail(TAUT_E_INVALID, "solver '%s': must be hull, dp or exhaustive", solver);
+    if (strcmp(solver, "dp") == 0) return taut__solve_dp(f, p->bins ? p->bins : BINS_DEFAULT, at, bound);
+    return taut__solve_exhaustive(f, at, bound);
+}
+
+static void give(taut_plan_result *result, taut_plan_result r)
+{
+    if (!result) return;
+    r.size = result->size;
+    memcpy(result, &r, taut__min(result->size, sizeof r));
 }
 
 taut_status taut_plan_solve(const taut_plan_problem *problem, uint32_t *choice, taut_plan_result *result)
@@ -48,6 +64,7 @@ taut_status taut_plan_solve(const taut_plan_problem *problem, uint32_t *choice, 
     taut_plan_result  r = {sizeof r, 0, 0, 0};
     taut__frontier    f;
     taut_status       s;
+    give(result, r);
     if (!problem || !choice || problem->size < offsetof(taut_plan_problem, solver))
         return taut__fail(TAUT_E_INVALID, "plan: problem and choice must be given, with problem->size set");
     memcpy(&p, problem, taut__min(problem->size, sizeof p));
@@ -59,14 +76,13 @@ taut_status taut_plan_solve(const taut_plan_problem *problem, uint32_t *choice, 
     if (r.error > p.budget)
         s = taut__fail(TAUT_E_INFEASIBLE, "plan: the most exact candidates have error %g, over the budget %g", r.error,
                        p.budget);
-    else s = solve(p.solver ? p.solver : "hull", p.bins ? p.bins : BINS_DEFAULT, &f, choice, &r.bound);
+    else s = solve(&p, &f, choice, &r.bound);
     if (s == TAUT_OK || s == TAUT_E_INFEASIBLE) {
         taut__frontier_sum(&f, choice, &r.error, &r.cost);
         for (size_t l = 0; l < p.layers; l++) choice[l] = taut__point_at(&f, l, choice[l])->candidate;
-        if (result) {
-            r.size = result->size;
-            memcpy(result, &r, taut__min(result->size, sizeof r));
-        }
+        give(result, r);
+    } else {
+        memset(choice, 0, p.layers * sizeof *choice);
     }
     taut__frontier_fini(&f);
     return s;

@@ -30,7 +30,8 @@ typedef struct dp {
     uint32_t *point;     /* positions of the survivors, most exact first */
     double    unit;      /* error of one bin */
     double    base;      /* cost of the fixed layers and of every other layer's cheapest survivor */
-    float    *value;     /* (layers+1) rows of bins+1 */
+    int    exponent; /* values are costs over 2^exponent: the largest that a layer adds is about 1, whatever the unit */
+    float *value;    /* (layers+1) rows of bins+1 */
 } dp;
 
 /* 4 floats at any address; both compilers turn this into the CPU's vectors */
@@ -71,7 +72,7 @@ static size_t shift(const taut__frontier *f, const dp *d, const dp_layer *k, siz
 static float extra(const taut__frontier *f, const dp *d, const dp_layer *k, size_t i)
 {
     const taut__point *p = taut__point_at(f, k->layer, 0);
-    return (float)(p[d->point[k->first + i]].cost - p[d->point[k->first + k->n - 1]].cost);
+    return (float)ldexp(p[d->point[k->first + i]].cost - p[d->point[k->first + k->n - 1]].cost, -d->exponent);
 }
 
 static void fill_row(const taut__frontier *f, const dp *d, const dp_layer *k, bool up, const float *from, float *to)
@@ -104,6 +105,7 @@ static void backtrack(const taut__frontier *f, const dp *d, uint32_t *at)
 static void prune(const taut__frontier *f, double multiplier, double upper, double bound, uint32_t *at, dp *d)
 {
     double gap = (upper - bound) * (1 + 1e-9) + 1e-12 * fabs(upper);
+    double most = 0; /* that a layer adds to its cheapest survivor */
     size_t n = 0;
     for (size_t l = 0; l < f->layers; l++) {
         const taut__point *p = taut__point_at(f, l, 0);
@@ -117,7 +119,9 @@ static void prune(const taut__frontier *f, double multiplier, double upper, doub
         if (n - first == 1) continue;
         d->layer[d->layers++] = (dp_layer){(uint32_t)l, first, n - first};
         d->survivors += n - first;
+        most = fmax(most, p[d->point[first]].cost - p[d->point[n - 1]].cost);
     }
+    d->exponent = most > 0 ? ilogb(most) : 0;
 }
 
 /* The programme itself. at: most exact survivors, in; best plan within the bins, out. */
@@ -132,13 +136,15 @@ static taut_status run(const taut__frontier *f, uint32_t bins, dp *d, uint32_t *
     d->bins = taut__max((size_t)fmin(wanted, (double)STEPS / (double)d->survivors),
                         taut__min(bins, (size_t)(bins * left / f->budget) + 1));
     d->unit = left / (double)d->bins;
+    if (!(d->unit > 0)) return TAUT_OK; /* too little for any bin */
     width = d->bins + 1;
     d->value = taut__alloc((d->layers + 1) * width, sizeof *d->value);
     if (!d->value) return taut__fail(TAUT_E_NOMEM, "plan: no memory for %zu bins of %zu layers", d->bins, d->layers);
     /* rounded down: nothing within the budget is cheaper than this, which is the bound; rows 0 and 1 alternate */
     for (size_t k = 0; k < d->layers; k++)
         fill_row(f, d, &d->layer[k], false, d->value + (k & 1) * width, d->value + (~k & 1) * width);
-    *bound = fmax(*bound, d->base + d->value[(d->layers & 1) * width + d->bins] * (1 - 1e-6 * (double)d->layers));
+    double least = ldexp((double)d->value[(d->layers & 1) * width + d->bins], d->exponent);
+    *bound = fmax(*bound, d->base + least * (1 - 1e-6 * (double)d->layers));
     memset(d->value, 0, width * sizeof *d->value);
     for (size_t k = 0; k < d->layers; k++)
         fill_row(f, d, &d->layer[k], true, d->value + k * width, d->value + (k + 1) * width);
@@ -158,7 +164,8 @@ taut_status taut__solve_dp(const taut__frontier *f, uint32_t bins, uint32_t *at,
                                    : taut__fail(TAUT_E_NOMEM, "plan: no memory for %zu layers", f->layers);
     if (s != TAUT_OK) goto out;
     taut__frontier_sum(f, at, &error, &upper);
-    if (*bound >= upper) goto out;
+    if (*bound >= upper || !isfinite(multiplier))
+        goto out; /* beyond doubles: nothing tells survivors, hull's plan stands */
     prune(f, multiplier, upper, *bound, mine, &d);
     s = run(f, bins, &d, mine, bound);
     if (s != TAUT_OK) goto out;

@@ -175,7 +175,7 @@ taut_status taut__solve_hull(const taut__frontier *f, uint32_t *at, double *boun
     }
     enforce(f, at);
     *multiplier = i < n ? s[i].slope : 0;
-    *bound = i < n ? cost - left * s[i].slope : cost;
+    *bound = i < n ? cost - left / s[i].error * s[i].saved : cost; /* a slope may be infinite, such a part is not */
     if (i < n) repair(f, s, n, i, at, other, order);
     *bound = fmin(*bound, cost_of(f, at));
 out:

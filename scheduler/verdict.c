@@ -27,6 +27,7 @@ static const double CLOSE = 0.07, AT_LAST = -0.02;
 
 enum {
     FRESH_STEPS = 200, /* samples say something about now */
+    LONGEST = 100,     /* steps of a trial; 15 pairs take 30 where all steps sum the same */
     REST = 24,         /* steps from a withdrawal to the next trial */
     REST_DENSE = 64,   /* from a trial that the plan has won to the next one */
     REST_DOUBLINGS = 6,
@@ -50,6 +51,15 @@ static taut__samples *samples_of(taut__arm *a, uint64_t shape)
     }
     *oldest = (taut__samples){.shape = shape};
     return oldest;
+}
+
+/* The same to look at: nothing is forgotten for it. */
+static const taut__samples *known_of(const taut__arm *a, uint64_t shape)
+{
+    static const taut__samples none;
+    for (int i = 0; i < TAUT_SHAPES; i++)
+        if (a->samples[i].shape == shape && a->samples[i].n > 0) return &a->samples[i];
+    return &none;
 }
 
 /* The lower one of two in the middle, because what is late is later than what is early is early; 0 if there is none. */
@@ -118,7 +128,11 @@ void taut__verdict_offer(taut__verdict *v, const taut__arm_offer offer[TAUT_ARMS
         double     was = a->offer.predicted, is = offer[i].predicted;
         bool       same = a->offer.offered && offer[i].offered && is <= 1.1 * was && was <= 1.1 * is;
         a->fresh = i != TAUT_ARM_DENSE && (a->fresh || !a->offer.offered || a->offer.plan != offer[i].plan);
-        if (!same && i != TAUT_ARM_DENSE) memset(a->samples, 0, sizeof a->samples);
+        if (!same && i != TAUT_ARM_DENSE) {
+            memset(a->samples, 0, sizeof a->samples);
+            if (v->trial.arm >= 0 && (v->trial.arm == i || v->in_force == i))
+                v->trial = (taut__trial){.arm = v->trial.arm, .began = v->steps};
+        }
         a->offer = offer[i];
     }
     if (first || !v->arm[v->in_force].offer.offered) v->in_force = least_predicted(v);
@@ -128,12 +142,12 @@ void taut__verdict_offer(taut__verdict *v, const taut__arm_offer offer[TAUT_ARMS
 /* ---- doubt ---- */
 
 /* Seconds of arm i over those of the arm in force, as far as is known; 0: no doubt that it is slower. */
-static double doubtful(taut__verdict *v, int i)
+static double doubtful(const taut__verdict *v, int i)
 {
-    taut__arm     *a = &v->arm[i], *f = &v->arm[v->in_force];
-    taut__samples *s = samples_of(a, v->shape);
-    double         measured = typical(samples_of(f, v->shape)), said = a->offer.predicted / f->offer.predicted, limit;
-    bool           recent = s->n >= 2 && v->steps - s->at <= FRESH_STEPS;
+    const taut__arm     *a = &v->arm[i], *f = &v->arm[v->in_force];
+    const taut__samples *s = known_of(a, v->shape);
+    double measured = typical(known_of(f, v->shape)), said = a->offer.predicted / f->offer.predicted, limit;
+    bool   recent = s->n >= 2 && v->steps - s->at <= FRESH_STEPS;
     if (!a->offer.offered || i == v->in_force || v->steps < a->rests_until || !(measured > 0)) return 0;
     if (recent) {
         double ratio = typical(s) / measured;
@@ -145,7 +159,7 @@ static double doubtful(taut__verdict *v, int i)
 }
 
 /* Uncompressed steps first, where they seem faster; else whatever seems fastest. */
-static int whom_to_try(taut__verdict *v)
+static int whom_to_try(const taut__verdict *v)
 {
     int    best = -1;
     double least = INFINITY, dense = doubtful(v, TAUT_ARM_DENSE);
@@ -227,6 +241,16 @@ static void judge(taut__verdict *v, double tried, double in_force)
         end_trial(v, median(t->x, t->pairs) <= AT_LAST);
 }
 
+/* Where steps hardly ever sum what an earlier one did there are few pairs, or none, and a trial would not end. Since it is drawn which step is
+ * whose, the mean step of each tells, though less precisely. */
+static void give_up(taut__verdict *v)
+{
+    const taut__trial *t = &v->trial;
+    if (t->steps[0] + t->steps[1] < LONGEST) return;
+    if (t->pairs >= ENOUGH) end_trial(v, median(t->x, t->pairs) <= AT_LAST);
+    else end_trial(v, PLANS * t->seconds[1] * t->steps[0] < t->seconds[0] * t->steps[1]);
+}
+
 static void note(taut__verdict *v, int arm, uint64_t shape, double seconds)
 {
     taut__arm     *a = &v->arm[arm];
@@ -241,10 +265,14 @@ static void note(taut__verdict *v, int arm, uint64_t shape, double seconds)
     s->at = v->steps;
     v->shape = shape;
     if (arm == v->in_force) watch(v, s);
+    if (v->trial.arm < 0) return;
+    v->trial.seconds[arm == v->trial.arm] += seconds;
+    v->trial.steps[arm == v->trial.arm]++;
     if (v->trial.arm == arm) {
-        taut__samples *other = samples_of(&v->arm[v->in_force], shape);
+        const taut__samples *other = known_of(&v->arm[v->in_force], shape);
         if (other->n > 0) judge(v, seconds, lately(other));
     }
+    if (v->trial.arm >= 0) give_up(v);
 }
 
 /* In every pair of steps of a trial one, which is drawn. */

@@ -7,7 +7,7 @@
  * rests, the longer the more often it lost and the more it would cost to look again; after a withdrawal tens of steps at first.
  * Where the gain is beyond doubt nothing is tried.
  *
- *                 whom_to_try() has a doubt                 CLEAR, or TAUT_PAIRS, or a median that is not CLOSE
+ *                 whom_to_try() has a doubt                 CLEAR, or TAUT_PAIRS, a median that is not CLOSE, or LONGEST
  *     in force ------------------------------> trial -----------------------------------------------------------.
  *        ^        turn(): of two steps one each, the order is drawn; judge() after each of its steps            |
  *        |                                                                                                      v
@@ -51,6 +51,8 @@ typedef struct taut__trial { /* of one arm against the one in force */
     uint32_t pairs;
     double   x[TAUT_PAIRS]; /* (its seconds - the other's) / (its seconds + the other's) */
     uint64_t began;
+    double   seconds[2]; /* of all steps of the other's, and of its own, whatever they summed; not in checkpoints */
+    uint32_t steps[2];   /* so many */
 } taut__trial;
 
 typedef struct taut__verdict {

@@ -284,6 +284,13 @@ taut_status taut__settings_feedback(const taut__settings *s, const taut_spec *sp
                       why);
 }
 
+bool taut__settings_feeds(const taut__settings *s, const taut_spec *spec)
+{
+    uint32_t caps = taut__spec_caps(spec);
+    if (caps & TAUT_CAP_LOSSLESS || s->feedback == TAUT_FEEDBACK_OFF || taut__spec_expands(spec)) return false;
+    return s->feedback == TAUT_FEEDBACK_AUTO ? (caps & TAUT_CAP_FEEDBACK) != 0 : true;
+}
+
 /* Variables called TAUT_... that nobody reads: said once per process, with the name that was meant. */
 static void warn_unknown(void)
 {

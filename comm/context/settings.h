@@ -35,5 +35,7 @@ const char *taut__settings_line(const taut__settings *s, size_t i, char *dst, si
 
 /* TAUT_E_INVALID if feedback was asked for around a codec that is no contraction (codec.h, expands): residuals would grow for ever. */
 taut_status taut__settings_feedback(const taut__settings *s, const taut_spec *spec);
+/* Does feedback bring back what this spec, given or planned, leaves over? */
+bool taut__settings_feeds(const taut__settings *s, const taut_spec *spec);
 
 #endif

@@ -14,11 +14,8 @@ static taut_status wire_spec(const taut_layer *l, const taut_spec *spec, taut_sp
 
 static bool wants_feedback(const taut_layer *l, const taut_spec *spec)
 {
-    int32_t  mode = l->comm->ctx.set.feedback;
-    uint32_t caps = taut__spec_caps(spec);
     if (l->bundle) return false; /* rounds may go without it; what is lost is less than 1e-4 */
-    if (caps & TAUT_CAP_LOSSLESS || mode == TAUT_FEEDBACK_OFF || taut__spec_expands(spec)) return false;
-    return mode == TAUT_FEEDBACK_AUTO ? (caps & TAUT_CAP_FEEDBACK) != 0 : true;
+    return taut__settings_feeds(&l->comm->ctx.set, spec);
 }
 
 float taut__layer_momentum(const taut_layer *l)

@@ -105,6 +105,7 @@ taut_status taut__auto_put_in_force(taut__auto *a, const uint32_t *chosen, taut_
         if (codec_of(a, l) != before && codec_of(a, l)->caps & TAUT_CAP_STATEFUL) cold += option->error;
         if (codec_of(a, l) != before) a->layer_plans[l].made = -1;
         a->layer_plans[l].planned = a->scratch[l] = option->error;
+        a->layer_plans[l].expects = option->share;
     }
     if (change != TAUT_PLAN_SWITCHED) a->norm2_then = taut__auto_own2(a);
     if (change == TAUT_PLAN_NEW) a->guard.error_scale = CAUTION;
@@ -180,8 +181,10 @@ taut_status taut__auto_safer(taut__auto *a, size_t l, double factor)
     taut__arms_learn(a, l, (uint32_t)best);
     if (tuned(a, l, factor, finer)) {
         a->layer_plans[l].planned = most;
+        a->layer_plans[l].expects *= fmin(factor, 1);
         return taut__auto_adopt(a, l, finer);
     }
     a->layer_plans[l].planned = a->offers->o.option[best].error;
+    a->layer_plans[l].expects = a->offers->o.option[best].share;
     return taut__auto_adopt(a, l, a->offers->o.option[best].spec);
 }

@@ -3,7 +3,8 @@
 #include "auto_inside.h"
 #include <math.h>
 
-static const double FADE = 0.5;    /* of what earlier steps had, per step */
+static const double FADE = 0.5; /* of what earlier steps had, per step */
+static const double MOST_CARRIED = 0.95;
 static const double CHANGED = 0.5; /* of norms: early plan (Accordion uses 0.5 too) */
 
 /* ---- the reference ---- */
@@ -92,6 +93,9 @@ static void note_layer(taut__auto *a, size_t l)
     if (isfinite(s->own.weighted)) fade(&t->own.weighted, s->own.weighted);
     if (compressed(a, l) && s->measured && in_metric(t, &s->own) > 0)
         fade(&t->made, in_metric(t, &s->error) / in_metric(t, &s->own));
+    if (in_metric(t, &s->own) > 0)
+        t->carried = FADE * t->carried + (1 - FADE) * fmin(t->left / in_metric(t, &s->own), MOST_CARRIED);
+    t->left = taut__settings_feeds(a->set, &t->layer->spec) ? in_metric(t, &s->own_error) : 0;
     if (t->layer->apart.blocks == 0) return;
     taut__apart apart = t->layer->apart;
     if (taut__observer_shared(a->observer, l, &apart) != TAUT_OK)
@@ -136,6 +140,16 @@ static taut_status make_safer(taut__auto *a)
     return TAUT_OK;
 }
 
+/* Does the layer lose no larger a part of what goes in than its plan says? Where its error is over its share nevertheless, gradients have changed, and
+ * a finer codec would be of no use once they change back. */
+static bool honest(const taut__layer_plan *t)
+{
+    const double doubt = 1.5; /* samples are noisy */
+    double       own = in_metric(t, &t->layer->step.own);
+    return in_metric(t, &t->layer->step.error) <=
+           doubt * t->expects * (t->layer->error_scale > 0 ? t->error_scale : 1) * own;
+}
+
 taut_status taut__auto_guard(taut__auto *a)
 {
     const double reference_noise = 0.04; /* of a like: budget: its blocks, faded over steps */
@@ -150,6 +164,7 @@ taut_status taut__auto_guard(taut__auto *a)
             var += a->layer_plans[l].weight * a->layer_plans[l].weight * in_metric(&a->layer_plans[l], &s->error_var);
         lossy |= compressed(a, l);
         a->watch[l].absent = !s->called;
+        a->watch[l].honest = honest(&a->layer_plans[l]);
         a->watch[l].tunable = taut__planned_scale_error(a->layer_plans[l].layer, a->layer_plans[l].error_scale);
         tunable |= a->watch[l].tunable;
     }

@@ -11,8 +11,8 @@ static void describe(taut__auto *a, const double *sums)
         taut_norm2 ratio = {t->ratio.plain < 0 ? 1 : t->ratio.plain, t->ratio.weighted < 0 ? 1 : t->ratio.weighted};
         if (a->budget.like && !(t->reference.rows && t->reference.fresh))
             t->reference.share = taut__observer_reference(a->observer, l, sums);
-        a->aggregate[l] = (taut__aggregate){t->out,          ratio,          t->scaled, relative,
-                                            &t->layer->spec, t->error_scale, t->made,   t->reference.share};
+        a->aggregate[l] = (taut__aggregate){t->out,         ratio,   t->scaled,  relative,          &t->layer->spec,
+                                            t->error_scale, t->made, t->carried, t->reference.share};
     }
 }
 

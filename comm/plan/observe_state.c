@@ -109,7 +109,7 @@ static void visit_option(taut__visit *v, taut__option *o, const taut_tensor *t)
                         o->work.decode_s,    o->work.rounds, o->work.agree};
     taut__visit_text(v, o->spec, sizeof o->spec);
     taut__visit_bool(v, &o->dense);
-    taut__visit_f64(v, &o->error);
+    taut__visit_f64(v, &o->error), taut__visit_f64(v, &o->share);
     taut__visit32(v, &o->kind, TAUT_KIND_ENTROPY | TAUT_KIND_OTHERS | TAUT_KIND_FAST);
     if (taut__reads(v) && !o->dense && o->kind == 0) o->kind = TAUT_KIND_FAST; /* as it was written once */
     taut__visit_f64s(v, had, 7);

@@ -53,6 +53,14 @@ static double excess_of_sum(const pricing *p, const taut_spec *spec, double shar
     return (fmin(fmax(gaussian, least), ranks * least) - share) * (1 - fmax(alike, 0));
 }
 
+/* With feedback |x|^2 = |g|^2 + |residual|^2, and a codec that leaves a share of |x|^2 over makes it |g|^2 / (1 - share). So many times as
+ * large as now are the squared norm of x, and errors that are a share of it, once a setting has been in force for a while. */
+static double growth(const pricing *p, const taut_spec *spec, double share)
+{
+    if (p->l->careful) return 1;
+    return (1 - p->aggregate->carried) / (1 - (taut__settings_feeds(p->o->set, spec) ? share : 0));
+}
+
 /* own: squared errors of all ranks' encodings. common: of the sum, per own. excess: see excess_of_sum(). */
 static taut_status add_again(pricing *p, const taut_spec *spec, double own, double common, double excess, double bytes)
 {
@@ -78,6 +86,9 @@ static taut_status add_again(pricing *p, const taut_spec *spec, double own, doub
         own > 0.95 * p->own2) { /* as bad as sending nothing; feedback would only let it grow */
         p->offer->n--;
         p->o->offers.o.options--;
+    } else if (p->own2 > 0) {
+        option->share = option->error / p->own2;
+        option->error *= growth(p, spec, own / p->own2);
     }
     return TAUT_OK;
 }
@@ -265,7 +276,7 @@ static void correct(pricing *p, uint32_t current)
     factor = fmin(fmax(p->aggregate->made * p->own2 / expected, 0.25), 4);
     for (size_t i = p->offer->first; i < p->offer->first + p->offer->n; i++)
         if (taut__spec_parse(all->option[i].spec, &spec) == TAUT_OK && taut__spec_codec(&spec) == codec)
-            all->option[i].error *= factor;
+            all->option[i].error *= factor, all->option[i].share *= factor;
 }
 
 static taut_status offer_layer(pricing *p, double centre, uint32_t *current)

@@ -89,15 +89,15 @@ static taut__cuda_job job_of(const taut_piece *p)
                             .calibration = p->calibration};
 }
 
-/* The same parameters, apart from the error aimed at, which no kernel looks at. */
-static bool alike(const taut_codec *codec, const taut_piece *p, const taut_piece *q)
+/* The same parameters, apart from the error aimed at, which no kernel but calibrate's looks at. */
+static bool alike(taut__op op, const taut_codec *codec, const taut_piece *p, const taut_piece *q)
 {
     const taut_call  *a = &p->call, *b = &q->call;
     const taut_stage *s = taut__stage(a), *t = taut__stage(b);
     if (p->limit != q->limit || p->peer_count != q->peer_count || p->scale_by != q->scale_by || p->ranks != q->ranks)
         return false;
     for (uint32_t k = 0; k < codec->n_keys; k++)
-        if (s->value[k] != t->value[k] && k + 1 != codec->error_key) return false;
+        if (s->value[k] != t->value[k] && (op == TAUT_OP_CALIBRATE || k + 1 != codec->error_key)) return false;
     return s->codec == t->codec && a->brief == b->brief;
 }
 
@@ -165,7 +165,7 @@ taut_status taut__launch_pieces(const taut__device_codec *d, taut__op op, const 
     if (!l.c) return taut__fail(TAUT_E_UNSUPPORTED, "%s: %s: no CUDA device", codec->name, taut__op_name(op));
     TAUT_TRY(l.c->device->use(place.device));
     for (size_t i = 0, m; i < n; i += m) {
-        for (m = 1; m < TAUT__LAUNCH_MAX && i + m < n && alike(codec, &pieces[i], &pieces[i + m]);) m++;
+        for (m = 1; m < TAUT__LAUNCH_MAX && i + m < n && alike(op, codec, &pieces[i], &pieces[i + m]);) m++;
         l.pieces = pieces + i;
         l.stage = taut__stage(&pieces[i].call);
         TAUT_TRY(launch(d, &l, m));

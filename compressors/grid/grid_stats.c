@@ -18,7 +18,10 @@ enum {
     PASSES_MAX = 64, /* of the exact search; two are usual */
     FEW = 4096,      /* elements up to which it looks for larger steps */
 };
-static const double margin = 1e-5; /* of the exact search: float rounding in the decoder */
+static const double margin = 1e-5; /* of the exact search */
+static const double rounding =
+    3 *
+    0x1p-24; /* of an element, at most, between its measured error and that of what is decoded: 1 / step, and two products */
 
 /* ---- the window of octaves ---- */
 
@@ -283,6 +286,13 @@ static float exact_step(const taut_call *c, const double *stats, const float *sr
     return lo < lowest ? 0 : grid_step_at(lo);
 }
 
+/* The squared error that leaves room for what rounding adds to it; counts where errors are next to float32's own. */
+static double within_rounding(double error2, double norm2)
+{
+    double error = sqrt(error2) - rounding * sqrt(norm2);
+    return error > 0 ? error * error : 0;
+}
+
 taut_status taut__grid_calibrate(const taut_call *c, const double *stats, int ranks, const float *src,
                                  taut_calibration *calibration)
 {
@@ -298,7 +308,7 @@ taut_status taut__grid_calibrate(const taut_call *c, const double *stats, int ra
     } else if (ok) {
         double error2 = s->value[GRID_KEY_REL] * stats[GRID_STAT_NORM2];
         bool   alone = src && ranks == 1 && c->tensor && c->n == c->tensor->elems && stats[GRID_STAT_N] == (double)c->n;
-        if (alone) step = exact_step(c, stats, src, error2 * (1 - margin));
+        if (alone) step = exact_step(c, stats, src, within_rounding(error2, stats[GRID_STAT_NORM2]) * (1 - margin));
         else step = taut__grid_estimate_step(stats, error2 / GRID_CAUTION, grid_dead(s));
         ok = grid_fits(stats, (double)step, ranks);
     }

@@ -75,7 +75,8 @@ static taut_status check(const taut_stage *s, const taut_tensor *t)
 }
 
 /* Largest error in a bucket over its largest magnitude, or the range of errors over the range of values (maxmin): with L steps
- * between the ends 2 / L (stochastic; nearest: 1 / L), so one bit repeats what it is given. linf has m = 2^(bits-1) - 1 steps on
+ * between the ends 2 / L (stochastic; nearest: 1 / L), so one bit repeats what it is given; with a level at zero one step fewer
+ * may span the values, which is 2 / 2 with two bits. linf has m = 2^(bits-1) - 1 steps on
  * each side: 1 / m (nearest: 1 / 2m). l2: in squares, at most step^2 / 4 for each of the bucket's elements: bucket / 4m^2. */
 static const char *expands(const taut_stage *s)
 {
@@ -85,7 +86,11 @@ static const char *expands(const taut_stage *s)
     case QUANT_ROTATED: /* 2 bits: at most 0.14 in squares; 1 bit: (1, 1, 0, ...) is turned into zeros and equal values, and x^ - x is as long as x */
         return p.bits < 2 ? "with one bit the error may be as large as the values: use bits=2 or more" : NULL;
     case QUANT_MAXMIN:
-        return p.bits < 2 ? "with one bit the error is as large as the values: use bits=2 or more" : NULL;
+        if (p.bits < 2) return "with one bit the error is as large as the values: use bits=2 or more";
+        return p.zero && p.bits < 3 && p.stochastic
+                   ? "with zero=1 and two bits the error is as large as the values: use "
+                     "bits=3 or more, or round=nearest"
+                   : NULL;
     case QUANT_LINF:
         if (p.bits >= (p.stochastic ? 3 : 2)) return NULL;
         return p.stochastic ? "with norm=linf the error is as large as the values: use bits=3 or more, or norm=maxmin"

@@ -64,13 +64,14 @@ void taut__quant_encode(const taut__simd *simd, const quant_params *p, uint64_t 
                         size_t n, uint8_t *meta, uint8_t *codes, float *err)
 {
     quant_bucket b[2] = {{.unit = quant_unit_for(p)}, {.unit = quant_unit_for(p)}};
-    taut__rng    rng = taut__rng_of(seed, first / 2);
+    uint64_t     block = 0; /* of 2^32 counters: where buckets are no powers of 2, one may begin anywhere in it */
+    taut__rng    rng = taut__rng_of(seed, 0);
     if (n) prepare(simd, p, x, taut__min(p->bucket, n), &b[0]);
     for (size_t i = 0, k = 0; i < n; k ^= 1) {
         size_t   len = taut__min(p->bucket, n - i), next = i + len;
         uint64_t counter = (first + i) / 2;
         if (next < n) prepare(simd, p, x + next, taut__min(p->bucket, n - next), &b[k ^ 1]);
-        if ((uint32_t)counter == 0) rng = taut__rng_of(seed, counter); /* another block of 2^32 */
+        if (counter >> 32 != block) block = counter >> 32, rng = taut__rng_of(seed, counter);
         b[k].unit.rng = rng;
         b[k].unit.counter = (uint32_t)counter;
         memcpy(meta, b[k].meta, 4);

@@ -108,13 +108,23 @@ TAUT_INLINE void quant_understand(const quant_params *p, quant_bucket *b)
     u->base = -(m * u->step);
 }
 
-/* base + (float)k * step is zero without rounding. The step grows by half of itself at most in the mean of 2 bits, by 7% of 4. */
+/* The step whose levels span the bucket where level k is zero */
+TAUT_INLINE float quant_step_with_zero(float lo, float hi, float levels, float k)
+{
+    return fmaxf(k > 0 ? quant_step_of(-lo, k) : 0, k < levels ? quant_step_of(hi, levels - k) : 0);
+}
+/* base + (float)k * step is zero without rounding. k is a neighbour of where zero would be, not always the nearest: below the first level and
+ * a half the next one has by far the smaller step. It grows by half of itself at most with 2 bits, by 7% with 4. */
 TAUT_INLINE void quant_level_at_zero(float lo, float hi, float levels, float meta[2])
 {
-    float k = rintf(-lo / (hi - lo) * levels), step;
+    float k = floorf(-lo / (hi - lo) * levels), step, next;
     k = lo < 0 ? fmaxf(k, 1) : 0;
     k = hi > 0 ? fminf(k, levels - 1) : levels;
-    step = fmaxf(k > 0 ? quant_step_of(-lo, k) : 0, k < levels ? quant_step_of(hi, levels - k) : 0);
+    step = quant_step_with_zero(lo, hi, levels, k);
+    if (lo < 0 && k + 1 < levels) {
+        next = quant_step_with_zero(lo, hi, levels, k + 1);
+        if (next < step) step = next, k = k + 1;
+    }
     meta[0] = -(k * step) + 0.0f;
     meta[1] = step;
 }

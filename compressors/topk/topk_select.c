@@ -215,6 +215,7 @@ static bool run_scan(const taut__topk_kernels *t, scan *p, const float *src, siz
 taut__topk_choice taut__topk_select(const taut__topk_kernels *t, const float *src, size_t n, size_t k)
 {
     scan p = {0};
+    if (n == 0) return (taut__topk_choice){1, UINT64_MAX};
     taut__topk_estimate(t, src, n, k, &p.least, &p.above);
     if (n < SAMPLE_FROM || !run_scan(t, &p, src, n, k)) return select_in(t, src, n, k, p.least, p.above);
     taut__topk_choice choice = select_in(t, p.keep, p.kept, k - p.higher, p.least, p.above);

@@ -6,7 +6,7 @@
 #include "topk_format.h"
 #include "topk_kernels.h"
 
-/* k: 1..n. Ties go to the lowest index. Two reading passes for typical data, a few more for heavy ties. */
+/* k: 1..n, or 0 of none. Ties go to the lowest index. Two reading passes for typical data, a few more for heavy ties. */
 taut__topk_choice taut__topk_select(const taut__topk_kernels *t, const float *src, size_t n, size_t k);
 
 /* A range of magnitudes [*least, *above) that holds the k-th largest with high probability, from a sample; everything

@@ -130,6 +130,12 @@ plan --budget rel=1e-13 --families quant,half
 grep -q 'tighter than fp16' "$dir/out" && pass || fail "rel=1e-13 does not say that it is tighter than fp16"
 is "$(field rel_err2 "$dir/out") == 0" "rel=1e-13: all uncompressed"
 
+# ---- what the reference's keys contradict is no candidate; the gap says something on slow links, too ----
+plan --budget like:quant:bits=2,zero=1 --families quant
+grep -q 'bits=1[^"]*zero=1' "$dir/out" && fail "bits=1 with zero=1 in a plan" || pass
+plan --budget rel=0.05 --objective time --link 100kbit
+is "$(field gap "$dir/out") < 0.2" "gap at 100 kbit/s"
+
 # ---- objective time: a fast link is left alone ----
 plan --budget rel=0.05 --objective time --link shm
 grep -q 'does not pay' "$dir/out" && pass || fail "shm: compresses"
@@ -154,7 +160,10 @@ bad 2 "must be shm or a bandwidth" --trace "$t" --link fast
 bad 2 "--trace FILE.json or --replay" --budget rel=0.1
 bad 2 "--trace FILE.json or --replay" --trace "$t" --replay "$dir/r.json"
 bad 1 "none of its 2 files" --trace "$t" --files step8
-bad 1 "nowhere.json" --trace "$dir/nowhere.json"
+bad 1 "unable to open $dir/nowhere.json: No such file or directory" --trace "$dir/nowhere.json"
+grep -q 'line' "$dir/out" && fail "a line of a file that is not there" || pass
+bad 2 "which is read: name another" --trace "$t" --record "$t"
+bad 1 "--record /nowhere/r.json: cannot be written" --trace "$t" --record /nowhere/r.json
 sed 's/15424/15425/' "$t" >"$dir/u.json"
 bad 1 '"floats" says 15425' --trace "$dir/u.json"
 sed 's/"offset": 4160/"offset": 4161/' "$t" >"$dir/u.json"
@@ -168,6 +177,28 @@ sed 's/taut-statistics/something/' "$dir/r.json" >"$dir/old.json"
 bad 1 "taut-statistics" --replay "$dir/old.json"
 sed 's/"error": /"error": -/' "$dir/r.json" >"$dir/old.json"
 bad 1 "layer 0: must have" --replay "$dir/old.json"
+for n in 4294967297 0 1.5 '"2"'; do
+    sed "s/\"ranks\": 2,/\"ranks\": $n,/" "$dir/r.json" >"$dir/old.json"
+    bad 1 '"ranks" is missing or out of range' --replay "$dir/old.json"
+done
+sed 's/"vias": [0-9]*/"vias": 4294967297/' "$dir/r.json" >"$dir/old.json"
+bad 1 "layer 0: must have" --replay "$dir/old.json"
+sed 's/"vias": [0-9]*/"vias": 16/' "$dir/r.json" >"$dir/old.json"
+bad 1 "layer 'w1': no algorithm carries any of its" --replay "$dir/old.json"
+sed 's/"error": [0-9.e+-]*/"error": 1e200/' "$dir/r.json" >"$dir/old.json"
+"$TAUT" plan --replay "$dir/old.json" --json >"$dir/out" 2>&1
+grep -q '"feasible": false' "$dir/out" && pass || fail "a plan of 1e200 meets the budget"
+sed 's/"version": 2/"version": 2, "ranks": 8/' "$dir/r.json" >"$dir/old.json"
+bad 1 "duplicate object key" --replay "$dir/old.json"
+# files are shorter than what a trace says: no memory is taken for that
+printf '{"floats": 1000000000000, "layers": [{"name": "a", "shape": [1000000000000], "offset": 0}], "files": ["short.f32"]}' >"$dir/u.json"
+bad 1 "has 250 floats" --trace "$dir/u.json"
+sed 's/\[64, 64\]/[64, 64.0]/' "$t" >"$dir/u.json"
+bad 1 "layer w1: shape[1]: must be a whole number" --trace "$dir/u.json"
+# lengths whose sum is 4 again, beyond 64 bits
+printf '{"floats": 4, "layers": [{"name": "a", "shape": [4611686018427387904], "offset": 0}, {"name": "b", "shape": [4, 3458764513820540929], "offset": 4611686018427387904}], "files": []}' >"$dir/u.json"
+bad 1 "layer a: has 4611686018427387904 floats" --trace "$dir/u.json"
+for l in 0gbit 1e-320gbit 1e12gbit 999bit 0.5kbit; do bad 2 "1kbit to 1000000gbit" --trace "$t" --link $l; done
 echo '{' >"$dir/u.json"
 bad 1 "u.json" --trace "$dir/u.json"
 finish

@@ -129,7 +129,8 @@ START_TEST(near_the_best_of_all_plans)
                                .objective = TAUT_OBJECTIVE_TIME,
                                .solver = "hull",
                                .tight = k % 2};
-        demand.link = taut__link_simple(2 + (int)(uniform() * 63), logarithmic(1e8, 4e11), logarithmic(1e-6, 1e-4));
+        demand.link =
+            taut__link_simple(2 + (int)(uniform() * 63), logarithmic(k % 3 ? 1e8 : 1e4, 4e11), logarithmic(1e-6, 1e-4));
         taut__decision d = decide(&demand, chosen);
         double         best = best_of_all(&demand);
         ck_assert_msg(best >= (1 - d.gap) * d.seconds * (1 - 1e-9),

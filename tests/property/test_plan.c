@@ -189,6 +189,29 @@ START_TEST(budget_met_exactly_or_not_at_all)
 }
 END_TEST
 
+/* Numbers near the ends of what doubles hold: slopes that are infinite, budgets of which no bin is a part, costs beyond float. */
+START_TEST(any_scale)
+{
+    static const double row[][3] = {{1e-320, 1, 1.5e-320}, {1e-300, 1e9, 1.5e-300},   {5e-324, 1, 5e-324},
+                                    {1, 1e40, 1.5},        {1e-323, 1e300, 1.5e-323}, {1, 1e-50, 1.5}};
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        uint32_t         choice[2];
+        taut_plan_result r, best;
+        draw(ANY, 2, 3, true);
+        for (size_t k = 0; k < 6; k++) { /* one layer of two may save */
+            pb.error[k] = (double)(k % 3) * row[i][0];
+            pb.cost[k] = (double)(2 - k % 3) * row[i][1] * (k < 3 ? 1 : 0.75);
+        }
+        ck_assert_int_eq(solve("exhaustive", row[i][2], 0, choice, &best), TAUT_OK);
+        for (int dp = 0; dp < 2; dp++) {
+            ck_assert_int_eq(solve(dp ? "dp" : "hull", row[i][2], 0, choice, &r), TAUT_OK);
+            ck_assert_msg(r.bound <= best.cost && best.cost <= r.cost && r.bound >= 0 && r.error <= row[i][2],
+                          "row %zu: cost %g, bound %g, optimum %g", i, r.cost, r.bound, best.cost);
+        }
+    }
+}
+END_TEST
+
 START_TEST(layers_without_gradient_take_the_cheapest)
 {
     uint32_t         choice[3];
@@ -208,8 +231,12 @@ START_TEST(bad_problems_are_refused)
     uint32_t         choice[4];
     taut_plan_result r;
     draw(ANY, 4, 3, true);
-    ck_assert_int_eq(solve("simplex", 9, 0, choice, &r), TAUT_E_INVALID);
-    ck_assert_ptr_nonnull(strstr(taut_last_error(), "simplex"));
+    for (int feasible = 0; feasible < 2; feasible++) {
+        r.cost = 7;
+        ck_assert_int_eq(solve("simplex", feasible ? 9 : 0, 0, choice, &r), TAUT_E_INVALID);
+        ck_assert_ptr_nonnull(strstr(taut_last_error(), "simplex"));
+        ck_assert(r.cost == 0 && r.size == sizeof r); /* nothing of an earlier one */
+    }
     ck_assert_int_eq(solve("hull", -1, 0, choice, &r), TAUT_E_RANGE);
     ck_assert_int_eq(solve("hull", NAN, 0, choice, &r), TAUT_E_RANGE);
     ck_assert_int_eq(solve("dp", 1, 2000000, choice, &r), TAUT_E_RANGE);
@@ -238,6 +265,7 @@ int main(void)
     tcase_add_test(t, against_exhaustive);
     tcase_add_test(t, large_problems_are_quick);
     tcase_add_test(t, budget_met_exactly_or_not_at_all);
+    tcase_add_test(t, any_scale);
     tcase_add_test(t, layers_without_gradient_take_the_cheapest);
     tcase_add_test(t, bad_problems_are_refused);
     return suite_run(s);

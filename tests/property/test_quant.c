@@ -159,6 +159,24 @@ START_TEST(same_seed_same_bytes)
 }
 END_TEST
 
+/* Three buckets around element 2^33, from which on random numbers have another key, as one slice and the last one by itself. */
+START_TEST(slices_of_huge_tensors)
+{
+    enum { BUCKET = 192, AT = 2 * BUCKET };
+    codec_case k;
+    float     *x = new_floats(AT + BUCKET), *whole = new_floats(AT + BUCKET), *last = new_floats(BUCKET);
+    fill_normal(x, AT + BUCKET, 1, 4);
+    case_open(&k, "quant:bits=2,bucket=192", 1, AT + BUCKET);
+    k.call.first = ((size_t)1 << 33) / BUCKET * BUCKET - BUCKET;
+    case_round_trip(&k, x, NULL, whole);
+    k.call.first += AT, k.call.n = BUCKET;
+    case_round_trip(&k, x + AT, NULL, last);
+    ck_assert_mem_eq(last, whole + AT, BUCKET * sizeof *last);
+    case_close(&k);
+    free(x), free(whole), free(last);
+}
+END_TEST
+
 START_TEST(no_wasted_bytes)
 {
     taut_spec   spec;
@@ -245,6 +263,7 @@ int main(void)
     tcase_add_test(t, stochastic_rounding_is_unbiased);
     tcase_add_test(t, error_is_what_theory_says);
     tcase_add_test(t, same_seed_same_bytes);
+    tcase_add_test(t, slices_of_huge_tensors);
     tcase_add_test(t, no_wasted_bytes);
     tcase_add_test(t, not_finite_poisons_its_bucket_only);
     tcase_add_test(t, extreme_ranges);

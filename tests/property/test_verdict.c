@@ -255,6 +255,49 @@ START_TEST(finds_the_fastest_plan)
 }
 END_TEST
 
+/* Steps that sum one of a dozen sets of layers in turn, or soon another set each time: few pairs, or none. A trial ends all the same, and
+ * most steps go the faster way, which is the plan's, or not. */
+START_TEST(many_sets_of_layers)
+{
+    for (int kind = 0; kind < 4; kind++) {
+        taut__arm_offer offer[TAUT_ARMS] = {{true, 1, 1}, {true, 0.9, 2}};
+        double          plan = kind % 2 ? 2 : 0.5;
+        taut__verdict   v;
+        int             arm = 1, faster = 0;
+        taut__verdict_init(&v);
+        taut__verdict_offer(&v, offer);
+        for (int step = 0; step < 2000; step++) {
+            uint64_t set = (uint64_t)(kind < 2 ? step % 12 : step < 8 ? 0 : step);
+            faster += (arm != TAUT_ARM_DENSE) == (plan < 1);
+            arm = taut__verdict_step(&v, arm, 1 + set, (double)(set * 7 % 12 + 3) * (arm ? plan : 1));
+        }
+        ck_assert_msg(faster > 1600, "%d of 2000 steps the faster way, of sets as in %d", faster, kind);
+    }
+}
+END_TEST
+
+/* A plan that is offered in the middle of another one's trial: what that one took says nothing of it. */
+START_TEST(another_plan_is_looked_at_anew)
+{
+    taut__arm_offer offer[TAUT_ARMS] = {{true, 1, 1}, {true, 0.9, 2}},
+                    better[TAUT_ARMS] = {{true, 1, 1}, {true, 0.3, 3}};
+    taut__verdict v;
+    int           arm, dense = 0;
+    taut__verdict_init(&v);
+    taut__verdict_offer(&v, offer);
+    arm = v.in_force;
+    for (int step = 0; step < 40 && v.trial.pairs < 6; step++)
+        arm = taut__verdict_step(&v, arm, 1, arm == TAUT_ARM_DENSE ? 1 : 1.12);
+    ck_assert_uint_eq(v.trial.pairs, 6);
+    taut__verdict_offer(&v, better);
+    for (int step = 0; step < 40; step++) {
+        dense += arm == TAUT_ARM_DENSE;
+        arm = taut__verdict_step(&v, arm, 1, arm == TAUT_ARM_DENSE ? 1 : 0.3);
+    }
+    ck_assert_msg(v.in_force == 1 && dense <= 4, "%d steps uncompressed, %d in force", dense, v.in_force);
+}
+END_TEST
+
 /* Two ways within a fifth of each other, times that scatter, and processes that share processors: for some steps on end everything takes
  * up to twice as long. What was used, over what the faster one would have taken. */
 START_TEST(close_races_cost_little)
@@ -297,6 +340,8 @@ int main(void)
     tcase_add_test(t, a_wrong_withdrawal_recovers_in_tens_of_steps);
     tcase_add_test(t, no_trial_where_the_gain_is_beyond_doubt);
     tcase_add_test(t, finds_the_fastest_plan);
+    tcase_add_test(t, many_sets_of_layers);
+    tcase_add_test(t, another_plan_is_looked_at_anew);
     tcase_add_test(t, close_races_cost_little);
     return suite_run(s);
 }

@@ -241,6 +241,12 @@ START_TEST(adapt_and_rebase)
 {
     enum { N = 4000 };
     static double now[TAUT_STATS_MAX], then[TAUT_STATS_MAX], moved[TAUT_STATS_MAX], got[TAUT_STATS_MAX];
+    twin          two[2]; /* in one call, each for the error that it aims at */
+    twin_begin(1);
+    for (int i = 0; i < 2; i++) twin_open(&two[i], i ? "grid:rel=0.3" : "grid:rel=0.05", 1, N, 6);
+    twin_calibrate(two, 2, 2);
+    for (int i = 0; i < 2; i++) twin_close(&two[i]);
+    twin_end();
     for (int e = -60; e <= 60; e += 20) {
         twin t;
         twin_begin(1);

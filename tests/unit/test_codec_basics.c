@@ -93,7 +93,7 @@ START_TEST(bad_specs_name_the_value_and_the_range)
         {"grid:rel=0", "rel=0: must be a number above 0", TAUT_E_RANGE},
         {"grid:step=0", "step=0: must be a number above 0", TAUT_E_RANGE},
         {"grid:code=zip", "code=zip: must be packed|rans", TAUT_E_INVALID},
-        {"auto:bits=4", "unknown codec 'auto'", TAUT_E_INVALID},
+        {"auto:bits=4", "auto has no keys", TAUT_E_INVALID},
         {"stack", "empty stage", TAUT_E_INVALID},
         {"stack:topk", "at least two stages", TAUT_E_INVALID},
         {"stack:topk+", "empty stage", TAUT_E_INVALID},
@@ -248,6 +248,9 @@ static void slices_decode_to_the_whole(const char *spec)
             ck_assert_int_eq(taut__op_decode(k.codec, &c, k.payload, k.len, part + c.first), TAUT_OK);
         }
         ck_assert_mem_eq(part, whole, N * sizeof *whole);
+        k.call.calibration = NULL, k.call.n = 0; /* nothing, by itself */
+        ck_assert_int_eq(taut__op_encode(k.codec, &k.call, x, k.payload, k.cap, &k.len, NULL), TAUT_OK);
+        ck_assert_int_eq(taut__op_decode(k.codec, &k.call, k.payload, k.len, part), TAUT_OK);
     }
     case_close(&k);
     free(x), free(whole), free(part);

@@ -148,6 +148,17 @@ START_TEST(double_the_share_is_acted_upon_at_once)
 }
 END_TEST
 
+/* More came in than was planned for, and no larger a part of it was lost: a finer codec is of use only if the budget is exceeded. */
+START_TEST(what_has_grown_is_left_alone)
+{
+    w[0].honest = true;
+    ck_assert(!step(4.5, 1, 1));
+    ck_assert(!w[0].safer);
+    ck_assert(step(15, 1, 1));
+    ck_assert(w[0].safer);
+}
+END_TEST
+
 START_TEST(norm_change)
 {
     ck_assert(!taut__norm_changed(1, 1, 0.5));
@@ -175,6 +186,7 @@ int main(void)
     tcase_add_test(t, steering_comes_down_at_once);
     tcase_add_test(t, far_from_the_plan_calls_for_another);
     tcase_add_test(t, double_the_share_is_acted_upon_at_once);
+    tcase_add_test(t, what_has_grown_is_left_alone);
     tcase_add_test(t, norm_change);
     return suite_run(s);
 }

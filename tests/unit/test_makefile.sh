@@ -10,6 +10,11 @@ plain="TORCH=0 TORCH_DIR=/nowhere" # where the machine is looked at, and it is n
 compiles() { mk "$@" | grep -c -- '-c -o'; }
 expect() { if [ "$2" = "$3" ]; then pass; else fail "$1: $2, expected $3"; fi; }
 
+# ---- what files are compiled for, a CPU is asked for ----
+for isa in $(sed -n 's/^\(AVX2\|AVX512\|VBMI2\)_FLAGS *:= //p' Makefile | tr ' ' '\n' | sed -n 's/^-m//p'); do
+    grep -qi "\(supports(\"\|has_.*\)$isa" compressors/dispatch.c && pass || fail "files are compiled with -m$isa, which dispatch.c does not ask for"
+done
+
 # ---- stamps ----
 o=$dir/b/launch/json.o
 expect "a first build compiles" "$(compiles "$o")" 1

@@ -169,6 +169,29 @@ static taut_status decode_changed(size_t at, int flip, size_t len, size_t elems)
     ck_assert_mem_eq(before, x, sizeof x); /* nothing is written before all is checked */
     return s;
 }
+/* A header that no encoder writes, of which no checksum tells: what was asked for stays empty. */
+static taut_status info_malformed(void)
+{
+    char        text[96] = "before";
+    size_t      elems = 99, bytes = 99;
+    taut_status s;
+    ck_assert_int_eq(taut_encode("quant:bits=4", 2, shape, x, 1, frame, sizeof frame, &frame_len), TAUT_OK);
+    memset(frame + 24, 0, 8);
+    frame[5] = 1, frame[32] = 9;
+    s = taut_frame_info(frame, frame_len, &elems, &bytes, text, sizeof text);
+    ck_assert(elems == 0 && bytes == 0 && text[0] == 0);
+    return s;
+}
+static taut_status spec_both(void) { return taut_spec_check("grid:step=0.1,rel=0.1", 0, NULL); }
+static taut_status spec_auto(void) { return taut_spec_check("auto:rel=0.1", 0, NULL); }
+static taut_status spec_tab(void) { return taut_spec_check("topk:density=\t0.1", 0, NULL); }
+static taut_status config_zero(void)
+{
+    taut_comm  *made = comm;
+    taut_config c = TAUT_CONFIG_INIT;
+    c.codec = "quant:bits=1,zero=1";
+    return taut_comm_create_threads(1, &c, &made);
+}
 static taut_status frame_magic(void) { return decode_changed(0, 1, 0, 64); }
 static taut_status frame_short(void) { return decode_changed(0, 0, 5, 64); }
 static taut_status frame_cut(void) { return decode_changed(0, 0, 60, 64); }
@@ -274,6 +297,11 @@ static const struct {
     {stack_one, TAUT_E_INVALID, "stack: needs at least two stages, as in stack:topk+quant"},
     {stack_gap, TAUT_E_INVALID, "stack: an empty stage: write stack:A+B, as in stack:topk+quant"},
     {stack_stack, TAUT_E_INVALID, "stack: a stage cannot be a stack"},
+    {spec_both, TAUT_E_INVALID, "step=0.1 and rel=0.1: give one of them"},
+    {spec_auto, TAUT_E_INVALID, "codec 'auto:rel=0.1': auto has no keys and is no stage of a stack: write auto alone"},
+    {spec_tab, TAUT_E_RANGE, "must be a number above 0 and at most 1"},
+    {config_zero, TAUT_E_RANGE, "zero=1 with bits=1"},
+    {info_malformed, TAUT_E_CORRUPT, "quant: malformed header: bits=9"},
     {frame_magic, TAUT_E_CORRUPT, "not with TAUT: not a frame"},
     {frame_short, TAUT_E_CORRUPT, "frame: 5 bytes: shorter than a header"},
     {frame_cut, TAUT_E_CORRUPT, "truncated or trailing bytes"},
