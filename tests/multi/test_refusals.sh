@@ -47,8 +47,6 @@ refused "--layers goes with --sweep" bench codec --layers fc
 refused "--codec: given more than 64 times" bench codec $(many --codec=fp16 65)
 refused "give --trace FILE.json or --replay FILE, one of them" plan
 refused "--link 1parsec: must be shm or a bandwidth as in 100mbit, 1gbit, 25gbit" plan --trace t.json --link 1parsec
-cp "$dir/a.txt" "$dir/t.json"
-refused "--record ./t.json: is t.json, which is read" plan --trace t.json --record ./t.json
 refused "solver" plan --trace t.json --solver luck
 has mpi && refused "--device=tpu: must be host, cuda or cuda:N" bench allreduce --device tpu
 if "$taut" data --help >/dev/null 2>&1; then
