@@ -433,7 +433,8 @@ $(BUILD)/lint/%.tidy: %.c $(BUILD)/%.o .clang-tidy
 	@mkdir -p $(@D)
 	$(Q)clang-tidy --quiet $< -- -std=c11 -D_GNU_SOURCE $(CPPFLAGS) $(FEATURES) $(LINT_ISA) >$@.said 2>/dev/null || { cat $@.said; exit 1; }
 	@mv $@.said $@
-FORMATTED = $(shell git ls-files '*.c' '*.h' '*.cpp' '*.cu' '*.cuh' '*.hpp' 2>/dev/null)
+# without git, of an archive: all there are
+FORMATTED = $(or $(shell git ls-files '*.c' '*.h' '*.cpp' '*.cu' '*.cuh' '*.hpp' 2>/dev/null),$(shell find comm compressors launch scheduler shim tests -name '*.[ch]' -o -name '*.[ch]pp' -o -name '*.cu' -o -name '*.cuh'))
 .PHONY: format check-format
 format: ## clang-format over every source, in place
 	$(Q)clang-format -i $(FORMATTED)
@@ -450,6 +451,20 @@ lint: check-format $(LINT_TIDY) ## clang-format, clang-tidy and cppcheck: no fin
 .PHONY: install uninstall
 VERSION := $(shell awk '/^\#define TAUT_VERSION_(MAJOR|MINOR|PATCH)/{v=v s $$3; s="."} END{print v}' comm/taut.h)
 INST     = $(DESTDIR)$(PREFIX)
+# a space would make two names of one, and uninstall would remove what the first one names
+ifneq ($(filter install uninstall deb,$(MAKECMDGOALS)),)
+ifneq ($(words x$(DESTDIR)x$(PREFIX)x),1)
+$(error DESTDIR=$(DESTDIR) PREFIX=$(PREFIX): must be without spaces)
+endif
+ifneq ($(filter-out /%,$(PREFIX)),)
+$(error PREFIX=$(PREFIX): must be an absolute path: taut.pc and the module file name it)
+endif
+endif
+# `sudo make install` where sudo's PATH has not the MPI that the build was made with would build anew, without
+GONE := $(if $(filter install,$(MAKECMDGOALS)),$(foreach f,MPI TORCH ZSTD,$(if $(filter missing,$(HAVE_$(f))),$(shell grep -qs -e '-DTAUT_HAVE_$(f)\b' $(BUILD)/.C && echo $(f)))))
+ifneq ($(strip $(GONE)),)
+$(error $(BUILD) was made with $(strip $(GONE)), which is not found now: is PATH another one, as below sudo (sudo env PATH=$$PATH make install)? $(firstword $(GONE))=0 installs without)
+endif
 DOCS     = README.md CHANGELOG.md $(wildcard docs/*.md docs/*.json docs/*.svg)
 HEADERS  = comm/taut.h comm/taut_nccl.h comm/taut_tcp.h $(if $(filter found,$(HAVE_MPI)),comm/taut_mpi.h) \
            $(if $(filter found,$(HAVE_ZSTD)),comm/taut_data.h $(if $(filter found,$(HAVE_MPI)),comm/taut_data_mpi.h))
@@ -490,15 +505,15 @@ install: all manual ## copy the command, libraries, headers, man pages and taut.
 	install -m 644 $(DOCS) $(INST)/share/doc/taut/
 	$(if $(wildcard $(MANUAL)/*.1),install -m 644 $(MANUAL)/*.1 $(INST)/share/man/man1/ && gzip -9nf $(INST)/share/man/man1/taut*.1)
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@RPATH@|$(PC_RPATH)|' -e 's|@LIBS@|$(LIBS)|' \
-	    comm/taut.pc.in > $(INST)/lib/pkgconfig/taut.pc
+	    comm/taut.pc.in > $(INST)/lib/pkgconfig/taut.pc && chmod 644 $(INST)/lib/pkgconfig/taut.pc
 	install -d $(INST)/share/taut/slurm $(INST)/share/taut/modulefiles/taut
 	install -m 644 $(BATCH_SCRIPTS) $(INST)/share/taut/slurm/
 	install -m 755 $(addprefix launch/slurm/,$(BATCH_TOOLS)) $(INST)/bin/
-	sed -e 's|@PREFIX@|$(PREFIX)|g' -e 's|@VERSION@|$(VERSION)|g' launch/slurm/module > $(INST)/share/taut/modulefiles/taut/$(VERSION)
+	sed -e 's|@PREFIX@|$(PREFIX)|g' -e 's|@VERSION@|$(VERSION)|g' launch/slurm/module > $(INST)/share/taut/modulefiles/taut/$(VERSION) && chmod 644 $(INST)/share/taut/modulefiles/taut/$(VERSION)
 ifneq ($(SHIM_SO),)
 	install -m 755 $(SHIM_SO).$(SO_VERSION) $(INST)/lib/
 	ln -sf libtaut_torch.so.$(SO_VERSION) $(INST)/lib/libtaut_torch.so
-	sed 's|"../comm/taut.h"|"taut.h"|' shim/torch.h > $(INST)/include/taut_torch.h
+	sed 's|"../comm/taut.h"|"taut.h"|' shim/torch.h > $(INST)/include/taut_torch.h && chmod 644 $(INST)/include/taut_torch.h
 	install -m 755 $(TRAIN) $(DISTILL) $(INST)/libexec/
 endif
 	@launch/installed '$(DESTDIR)' '$(PREFIX)'

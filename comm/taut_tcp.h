@@ -31,8 +31,8 @@ typedef struct taut_tcp {
     size_t  size;  /* set by TAUT_TCP_INIT */
     int32_t rank;  /* 0..ranks-1 */
     int32_t ranks; /* 1..1024 */
-    /* "HOST:PORT" or "[IPV6]:PORT" on which rank 0 listens while the communicator is created; other ports are
-     * the system's choice */
+    /* "HOST:PORT" or "[IPV6]:PORT" on which rank 0 listens while the communicator is created (on all addresses, where its machine
+     * takes the name HOST for a loopback address); other ports are the system's choice */
     const char        *root;
     const char *const *peers; /* `ranks` such texts: rank r listens on peers[r], and on no other port */
     taut_tcp_exchange  exchange;

@@ -21,7 +21,9 @@ typedef struct bench_codec {
 } bench_codec;
 
 /* Parses text, checks it against rows x cols elements, makes room in in->frame. 0, or an exit code after a message. */
-int       bench_prepare(bench_input *in, const char *text, size_t rows, size_t cols, bench_codec *c);
+int bench_prepare(bench_input *in, const char *text, size_t rows, size_t cols, bench_codec *c);
+/* Whether it can: of a selection that nobody typed, what cannot is left out. */
+bool      bench_suits(const char *text, size_t rows, size_t cols);
 taut_call bench_call(const bench_codec *c);
 /* Encodes x[0..elems) into in->frame and decodes it into back. *bytes counts the frame's header. */
 int bench_once(bench_input *in, const bench_codec *c, const float *x, float *back, size_t *bytes);

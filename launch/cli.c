@@ -2,6 +2,7 @@
 #include "cli.h"
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <math.h>
 #include <stdarg.h>
@@ -98,11 +99,20 @@ const char *cli_unwritable(const char *path)
     return why;
 }
 
-int cli_writable(const char *option, const char *path)
+const char *cli_unreplaceable(const char *path)
 {
+    struct stat st;
     const char *why = cli_unwritable(path);
+    return !why && stat(path, &st) == 0 && !S_ISREG(st.st_mode) ? "it is there and not a regular file" : why;
+}
+
+static int writable(const char *option, const char *path, const char *why)
+{
     return why ? cli_fail("%s %s: cannot be written: %s", option, path, why) : CLI_OK;
 }
+
+int cli_writable(const char *option, const char *path) { return writable(option, path, cli_unwritable(path)); }
+int cli_replaceable(const char *option, const char *path) { return writable(option, path, cli_unreplaceable(path)); }
 
 int cli_apart(const char *option, const char *path, size_t n, char *const *input)
 {
@@ -231,7 +241,8 @@ static int take_range(const cli_option *o, const char *text)
         }
     ok = ok && cli_size(part[0], &v.from) && cli_size(n > 1 ? part[1] : part[0], &v.to) &&
          (n < 3 || cli_size(part[2], &v.factor));
-    if (!ok || v.from > v.to || v.factor < 2 || !inside(o, (double)v.from) || !inside(o, (double)v.to))
+    if (!ok || v.from > v.to || v.factor < 2 || v.factor > UINT32_MAX || !inside(o, (double)v.from) ||
+        !inside(o, (double)v.to))
         return bad_value(o, text, "FROM:TO[:FACTOR] with FROM <= TO and FACTOR >= 2, as in 64K:64M");
     *r = v;
     return CLI_RUN;
@@ -390,12 +401,10 @@ int cli_parse(const cli_command *cmd, int argc, char **argv, int *operands)
     bool options = true;
     int  n = 0;
     program = cmd->name;
-    for (int i = 1; i < argc; i++)
+    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
             if (speaking) print_help(cmd);
             return CLI_OK;
-        } else if (strcmp(argv[i], "--") == 0) {
-            break;
         }
     for (int i = 1; i < argc; i++) {
         char *a = argv[i];
@@ -440,11 +449,16 @@ void cli_progress_end(cli_progress *p)
     p->shown = line_shown = false;
 }
 
+void cli_begin(void)
+{
+    for (int fd = 0; fd < 3; fd++) /* the wrong way round: what is read or written there fails, as it did */
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) != fd) _exit(CLI_FAILED);
+}
+
 int cli_end(int code)
 {
     errno = 0;
-    bool lost = fflush(stdout) != 0 || ferror(stdout);
-    if (!lost) return code;
+    if (fflush(stdout) == 0 && !ferror(stdout)) return code;
     fprintf(stderr, "%s: standard output: %s\n", program, errno ? strerror(errno) : "could not be written");
     return code == CLI_OK ? CLI_FAILED : code;
 }

@@ -86,9 +86,12 @@ int cli_bad(taut_status s, const char *fmt, ...) __attribute__((format(printf, 2
 const char *cli_nearest(const char *text, const char *const *words, size_t n);
 
 /* For the start of long work. cli_writable() : a file of this name can be made: its folder is there and may be written to, it is no folder itself.
- *  cli_unwritable() : why not; NULL: it can. cli_apart() : it is none of the n files that are read, by any name. option: in front of messages. */
+ *  cli_replaceable() : the same for one that a rename puts there, which would take the place of a device or a pipe. cli_unwritable(), cli_unreplaceable() : why
+ *  not; NULL: it can. cli_apart() : it is none of the n files that are read, by any name. option: in front of messages. */
 const char *cli_unwritable(const char *path);
+const char *cli_unreplaceable(const char *path);
 int         cli_writable(const char *option, const char *path);
+int         cli_replaceable(const char *option, const char *path);
 int         cli_apart(const char *option, const char *path, size_t n, char *const *input);
 
 /* One number with an optional K, M, G; false if it is not that. For tests and for operands. */
@@ -101,6 +104,10 @@ typedef struct cli_progress {
 } cli_progress;
 void cli_progress_show(cli_progress *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void cli_progress_end(cli_progress *p); /* clears the line */
+
+/* cli_begin() : before any file is opened: standard streams that are closed get a place that refuses, so that no file takes
+ *  their numbers and what is printed. */
+void cli_begin(void);
 
 /* cli_end() : what main() returns: `code`, or CLI_FAILED after a message where something that was printed did not arrive,
  *  on a full disk or a closed pipe. */

@@ -40,6 +40,8 @@ int bench_agree(bench_job *j, taut_status s, const char *what)
     struct {
         int value, rank;
     } mine = {s == TAUT_OK ? 0 : -1, j->rank}, worst;
+    bool usage = s == TAUT_E_INVALID || s == TAUT_E_RANGE; /* a value that the library refuses */
+    if (usage) mine.value = -2;
     if (s == TAUT_E_PEER || s == TAUT_E_TIMEOUT || s == TAUT_E_TRANSPORT) {
         cli_speak(true);
         cli_status(s, "rank %d: %s", j->rank, what);
@@ -48,8 +50,8 @@ int bench_agree(bench_job *j, taut_status s, const char *what)
     MPI_Allreduce(&mine, &worst, 1, MPI_2INT, MPI_MINLOC, MPI_COMM_WORLD);
     if (worst.value == 0) return CLI_OK;
     cli_speak(j->rank == worst.rank);
-    if (j->rank == worst.rank) cli_status(s, "rank %d: %s", j->rank, what);
-    return CLI_FAILED;
+    if (j->rank == worst.rank) (usage ? cli_bad : cli_status)(s, "rank %d: %s", j->rank, what);
+    return worst.value == -2 ? CLI_USAGE : CLI_FAILED;
 }
 
 static double slowest(double seconds)
@@ -285,10 +287,19 @@ static int make_input(bench_job *j)
     return worst;
 }
 
+/* Of --all, what nobody typed is left out where it cannot be: low rank of what makes no matrix. */
+static bool suits(const bench_job *j, const char *codec, size_t bytes)
+{
+    size_t shape[2];
+    shape_square(bytes / 4, shape);
+    return !j->every || strcmp(codec, "auto") == 0 || taut_spec_check(codec, 2, shape) == TAUT_OK;
+}
+
 static int bench_one(bench_job *j, const char *codec, uint64_t bytes, cli_progress *progress, bool *identical)
 {
     bench_result r = {.codec = codec, .bytes = (size_t)bytes & ~(size_t)3};
     int          rc;
+    if (!suits(j, codec, r.bytes)) return CLI_OK;
     cli_progress_show(progress, "%s, %zu bytes", r.codec, r.bytes);
     if ((rc = measure(j, &r)) != CLI_OK) return rc;
     cli_progress_end(progress);

@@ -79,6 +79,13 @@ int bench_prepare(bench_input *in, const char *text, size_t rows, size_t cols, b
     return CLI_OK;
 }
 
+bool bench_suits(const char *text, size_t rows, size_t cols)
+{
+    taut_spec   spec;
+    taut_tensor tensor = {.elems = rows * cols, .rows = rows, .cols = cols};
+    return taut__spec_parse(text, &spec) == TAUT_OK && taut__spec_suits(&spec, &tensor) == TAUT_OK;
+}
+
 taut_call bench_call(const bench_codec *c)
 {
     return (taut_call){.spec = &c->spec, .tensor = &c->tensor, .n = c->tensor.elems, .seed = SEED, .shared_seed = SEED};
@@ -257,6 +264,10 @@ static int add_equal(job *j)
     if (rc == CLI_OK) rc = bench_once(&j->in, &s->codec, j->in.x, j->in.back, &bytes);
     if (rc != CLI_OK) return rc;
     rel = rel_err2(j->in.x, j->in.back, j->in.n);
+    if (!(rel > 0 && rel <= 1))
+        return cli_fail("--equal=%s: makes a relative squared error of %g on this input: must be above 0 and at most 1 "
+                        "for grid to make the same",
+                        j->equal, rel);
     snprintf(text, sizeof text, "grid:rel=%.6g,code=packed", rel);
     if ((rc = add(j, text)) != CLI_OK) return rc;
     snprintf(text, sizeof text, "grid:rel=%.6g,code=rans", rel);
@@ -286,7 +297,8 @@ static int run(job *j)
     for (size_t i = 0; i < j->codecs.n && rc == CLI_OK; i++) rc = add(j, j->codecs.item[i]);
     if (j->equal && rc == CLI_OK) rc = add_equal(j);
     if (j->codecs.n == 0 && !j->equal)
-        for (size_t i = 0; i < sizeof defaults / sizeof *defaults && rc == CLI_OK; i++) rc = add(j, defaults[i]);
+        for (size_t i = 0; i < sizeof defaults / sizeof *defaults && rc == CLI_OK; i++)
+            if (bench_suits(defaults[i], j->in.shape[0], j->in.shape[1])) rc = add(j, defaults[i]);
     if (rc == CLI_OK && j->device && strcmp(j->device, "cuda") == 0) return run_on_device(j);
     if (rc == CLI_OK) rc = measure(j);
     if (rc != CLI_OK) return rc;
@@ -330,6 +342,8 @@ int cmd_bench_codec(int argc, char **argv)
         return cli_usage("--device=%s: must be host or cuda", j.device);
     if (j.device && strcmp(j.device, "cuda") == 0 && (j.sweep || j.equal))
         return cli_usage("--device=cuda goes with neither --sweep nor --equal");
+    if (j.sweep && (j.codecs.n || j.equal)) return cli_usage("--sweep takes every family: neither --codec nor --equal");
+    if (j.csv && j.json) return cli_usage("--csv and --json both say what is printed");
     if (j.csv && !j.sweep) return cli_usage("--csv goes with --sweep");
     if (j.layers && !j.sweep) return cli_usage("--layers goes with --sweep");
     rc = run(&j);

@@ -110,7 +110,8 @@ static int measure_family(sweep *s, const family *f)
         bool low_rank = strcmp(f->name, "powersgd") == 0;
         snprintf(text, sizeof text, f->format, f->values[i]);
         cli_progress_show(&progress, "%s", text);
-        rc = low_rank && s->trace.layers ? measure_layers(s, f, f->values[i]) : measure_flat(s, f, text);
+        if (low_rank && s->trace.layers) rc = measure_layers(s, f, f->values[i]);
+        else if (bench_suits(text, s->in->shape[0], s->in->shape[1])) rc = measure_flat(s, f, text);
     }
     cli_progress_end(&progress);
     return rc;

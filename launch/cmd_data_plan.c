@@ -148,7 +148,7 @@ static int check_out(const job *j)
 {
     char *const also[] = {(char *)(uintptr_t)j->o.target, (char *)(uintptr_t)j->o.scores};
     bool        first = !j->o.group || j->o.group->rank == 0;
-    int         rc = first ? cli_writable("-o", j->out) : CLI_OK;
+    int         rc = first ? cli_replaceable("-o", j->out) : CLI_OK;
     if (first && rc == CLI_OK) rc = cli_apart("-o", j->out, (size_t)j->shards, j->path);
     for (int k = 0; first && k < 2 && rc == CLI_OK; k++)
         if (also[k]) rc = cli_apart("-o", j->out, 1, &also[k]);

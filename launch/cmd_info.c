@@ -4,6 +4,7 @@
 #include "json.h"
 #include "../comm/taut_nccl.h"
 #include "../compressors/cuda/cuda.h"
+#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -41,6 +42,25 @@ static const struct {
 };
 enum { FEATURES = sizeof features / sizeof *features };
 
+/* "Open MPI v4.1.4", "MPICH Version: 4.0.2": the beginning of what it says of itself; "" without one. */
+#if TAUT_HAVE_MPI
+#include <mpi.h>
+static const char *mpi_library(void)
+{
+    static char text[MPI_MAX_LIBRARY_VERSION_STRING];
+    int         n = 0, to = 0;
+    if (MPI_Get_library_version(text, &n) != MPI_SUCCESS) return "";
+    text[strcspn(text, ",\n")] = 0;
+    for (int i = 0; text[i]; i++)
+        if (!isspace((unsigned char)text[i]) || (to > 0 && text[to - 1] != ' '))
+            text[to++] = isspace((unsigned char)text[i]) ? ' ' : text[i];
+    text[to] = 0;
+    return text;
+}
+#else
+static const char *mpi_library(void) { return ""; }
+#endif
+
 static void print_text(void)
 {
     taut_setting s = {0};
@@ -49,9 +69,10 @@ static void print_text(void)
            v / 100 % 100, v % 100, taut_wire_version(), taut_cpu_path(), taut_features());
     for (int i = 0; i < FEATURES; i++)
         printf("  %-10s %-9s %s\n", features[i].name, features[i].built ? "found" : "left out", features[i].gives);
-    const char *gpu;
+    const char *gpu, *mpi = mpi_library();
     bool        usable = taut__cuda_get(&gpu) != NULL;
-    printf("\nGPU       %s%s\n", gpu, usable ? "; taut_allreduce_start_on() runs on it" : "");
+    printf("\nMPI       %s\nGPU       %s%s\n", *mpi ? mpi : "none", gpu,
+           usable ? "; taut_allreduce_start_on() runs on it" : "");
     int nccl = taut_nccl_version();
     if (nccl) printf("NCCL      %d.%d.%d\n", nccl / 10000, nccl / 100 % 100, nccl % 100);
     else printf("NCCL      none: %s\n", taut_last_error());
@@ -77,6 +98,7 @@ static void print_json(void)
     for (int i = 0; i < FEATURES; i++) jsn_bool(list, features[i].name, features[i].built);
     json_object_set_new(o, "features", list);
     const char *gpu;
+    jsn_text(o, "mpi_library", mpi_library());
     jsn_bool(o, "gpu_usable", taut__cuda_get(&gpu) != NULL);
     jsn_int(o, "nccl_version", (uint64_t)taut_nccl_version());
     jsn_text(o, "gpu", gpu);

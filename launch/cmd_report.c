@@ -3,7 +3,9 @@
 #include "cmd.h"
 #include "json.h"
 #include "report/report.h"
+#include "../comm/base/base.h"
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -40,9 +42,10 @@ static int load_plan(const char *path, report *p)
 /* The page appears whole or not at all. */
 static int save(const report *p, const char *path, long *bytes)
 {
-    char  part[4096];
+    char  real[PATH_MAX], part[4096];
     FILE *f;
     int   rc;
+    path = taut__behind_links(path, real);
     if (snprintf(part, sizeof part, "%s.part", path) >= (int)sizeof part) return cli_fail("-o %s: path too long", path);
     f = fopen(part, "w");
     if (!f) return cli_fail("-o %s: %s", part, strerror(errno));
@@ -90,11 +93,21 @@ static void tell(const args *a, const report *p, long bytes)
     jsn_print(o);
 }
 
+/* The page takes the place of none of the files that it is made of, nor of a device. */
+static int check_page(const args *a, char **logs, int n)
+{
+    char *plan = (char *)(uintptr_t)a->plan;
+    int   rc = cli_replaceable("-o", a->out);
+    if (rc == CLI_OK) rc = cli_apart("-o", a->out, (size_t)n, logs);
+    if (rc == CLI_OK && plan) rc = cli_apart("-o", a->out, 1, &plan);
+    return rc;
+}
+
 static int run(const args *a, char **logs, int n)
 {
     report *p = calloc(1, sizeof *p);
     long    bytes = 0;
-    int     rc = CLI_OK;
+    int     rc = check_page(a, logs, n);
     if (!p) return cli_fail("out of memory");
     p->title = a->title ? a->title : "Taut: what the run cost and lost";
     cli_progress line = {0};

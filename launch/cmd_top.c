@@ -52,13 +52,14 @@ static void forget(follower *w)
     *w = (follower){.path = w->path};
 }
 
-static int take_lines(follower *w)
+/* Of the bytes at w->rest; none of the first `old` ends a line. */
+static int take_lines(follower *w, size_t old)
 {
-    char *line = w->rest, *end;
-    while (w->len && (end = memchr(line, '\n', w->len - (size_t)(line - w->rest))) != NULL) {
+    char *line = w->rest, *from = line + old, *end;
+    while (w->len && (end = memchr(from, '\n', w->len - (size_t)(from - w->rest))) != NULL) {
         if (!run_log_line(&w->log, line, (size_t)(end - line)))
             return cannot(w, "line %zu: %s", w->log.lines, w->log.error);
-        line = end + 1;
+        line = from = end + 1;
     }
     w->len -= (size_t)(line - w->rest);
     memmove(w->rest, line, w->len);
@@ -87,7 +88,7 @@ static int follow(follower *w)
         }
         size_t n = fread(w->rest + w->len, 1, PIECE, w->f);
         w->len += n, w->read += (long)n;
-        int rc = take_lines(w);
+        int rc = ferror(w->f) ? cannot(w, "%s", strerror(errno)) : take_lines(w, w->len - n);
         if (rc != CLI_OK || n < PIECE) return rc;
     }
 }
@@ -96,19 +97,23 @@ static double quiet(const follower *w) { return w->f ? difftime(time(NULL), w->a
 
 /* ---- the terminal ---- */
 
-static volatile sig_atomic_t resized, stop;
+static volatile sig_atomic_t resized, stop, suspend;
 static void                  on_resize(int s) { (void)s, resized = 1; }
 static void                  on_stop(int s) { stop = s; }
+static void                  on_suspend(int s) { (void)s, suspend = 1; }
 
 static struct termios kept;
 
 static void enter(void)
 {
-    struct sigaction a = {.sa_handler = on_resize};
+    struct sigaction a = {.sa_handler = on_resize, .sa_flags = SA_RESTART}; /* writing to a slow terminal goes on */
     struct termios   raw;
     sigaction(SIGWINCH, &a, NULL);
     a.sa_handler = on_stop;
     sigaction(SIGINT, &a, NULL), sigaction(SIGTERM, &a, NULL), sigaction(SIGHUP, &a, NULL);
+    sigaction(SIGQUIT, &a, NULL);
+    a.sa_handler = on_suspend;
+    sigaction(SIGTSTP, &a, NULL);
     if (tcgetattr(STDIN_FILENO, &kept) == 0) {
         raw = kept;
         raw.c_lflag &= ~(tcflag_t)(ICANON | ECHO);
@@ -124,6 +129,15 @@ static void leave(void)
     if (isatty(STDIN_FILENO)) tcsetattr(STDIN_FILENO, TCSANOW, &kept);
 }
 
+/* Control-Z: the shell gets its screen, its cursor and its echo back until this program is continued. */
+static void rest(void)
+{
+    leave();
+    raise(SIGSTOP);
+    suspend = 0;
+    enter();
+}
+
 static int number_of(const char *variable, int fallback)
 {
     const char *e = getenv(variable);
@@ -134,8 +148,8 @@ static int number_of(const char *variable, int fallback)
 static frame_look look_of(const follower *w)
 {
     struct winsize z;
-    const char    *names[] = {getenv("LC_ALL"), getenv("LC_CTYPE"), getenv("LANG")};
-    frame_look     l = {.color = isatty(STDOUT_FILENO) && !getenv("NO_COLOR"), .quiet_s = quiet(w)};
+    const char    *names[] = {getenv("LC_ALL"), getenv("LC_CTYPE"), getenv("LANG")}, *plain = getenv("NO_COLOR");
+    frame_look     l = {.color = isatty(STDOUT_FILENO) && (!plain || !*plain), .quiet_s = quiet(w)};
     if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &z) == 0 && z.ws_col > 0) l.width = z.ws_col, l.height = z.ws_row;
     else l.width = number_of("COLUMNS", 80), l.height = number_of("LINES", 24);
     l.width = l.width < FRAME_WIDTH_MIN ? FRAME_WIDTH_MIN : l.width > FRAME_WIDTH_MAX ? FRAME_WIDTH_MAX : l.width;
@@ -177,13 +191,15 @@ static bool pause_or_quit(double seconds)
     struct pollfd p = {.fd = STDIN_FILENO, .events = POLLIN};
     double        until = cli_now() + seconds;
     bool          keys = true;
-    while (!stop && !resized && cli_now() < until) {
+    while (!stop && !resized && !suspend && cli_now() < until) {
         int  ms = (int)(1e3 * (until - cli_now())) + 1;
-        char key;
+        char key[16]; /* an arrow is ESC and more */
         if (poll(&p, keys, ms) <= 0) continue;
-        if (read(STDIN_FILENO, &key, 1) != 1) keys = false;
-        else if (key == 'q' || key == 'Q' || key == 27) return true;
+        ssize_t n = read(STDIN_FILENO, key, sizeof key);
+        if (n == 0 || (n < 0 && errno != EINTR)) keys = false;
+        else if (n > 0 && (*key == 'q' || *key == 'Q' || (*key == 27 && n == 1))) return true;
     }
+    if (suspend) rest();
     resized = 0;
     return stop != 0;
 }
@@ -231,15 +247,22 @@ static int once(follower *w, const args *a)
     return CLI_OK;
 }
 
+/* A terminal that can be drawn on. */
+static bool has_screen(void)
+{
+    const char *term = getenv("TERM");
+    return isatty(STDOUT_FILENO) && term && *term && strcmp(term, "dumb") != 0;
+}
+
 int cmd_top(int argc, char **argv)
 {
-    args              a = {.every_s = 1};
-    const cli_option  options[] = {{"every", "SECONDS", CLI_REAL, &a.every_s, "between looks", 0.05, 3600, NULL},
-                                   {"once", NULL, CLI_FLAG, &a.once,
-                                    "print what it shows now and end; so it does where stdout is no terminal", 0, 0,
-                                    NULL},
-                                   CLI_JSON(&a.json),
-                                   CLI_END};
+    args             a = {.every_s = 1};
+    const cli_option options[] = {
+        {"every", "SECONDS", CLI_REAL, &a.every_s, "between looks", 0.05, 3600, NULL},
+        {"once", NULL, CLI_FLAG, &a.once,
+         "print what it shows now and end; so it does where stdout is no terminal, or TERM is dumb", 0, 0, NULL},
+        CLI_JSON(&a.json),
+        CLI_END};
     const cli_command command = {"taut top",
                                  "RUN.jsonl",
                                  "follow a running job in the terminal",
@@ -253,7 +276,7 @@ int cmd_top(int argc, char **argv)
     int               operands, rc = cli_parse(&command, argc, argv, &operands);
     if (rc != CLI_RUN) return rc;
     follower w = {.path = argv[0]};
-    rc = a.once || a.json || !isatty(STDOUT_FILENO) ? once(&w, &a) : watch(&w, &a);
+    rc = a.once || a.json || !has_screen() ? once(&w, &a) : watch(&w, &a);
     forget(&w);
     return rc;
 }

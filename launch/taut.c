@@ -115,6 +115,10 @@ static int run(int argc, char **argv)
         help();
         return CLI_USAGE;
     }
+    if (strcmp(argv[1], "help") == 0 && argc > 2) { /* "help plan" is "plan --help" */
+        memmove(argv + 1, argv + 2, (size_t)(argc - 2) * sizeof *argv);
+        argv[argc - 1] = (char *)(uintptr_t) "--help";
+    }
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) return help();
     if (strcmp(argv[1], "--version") == 0) {
         int v = taut_version();
@@ -136,4 +140,8 @@ static int run(int argc, char **argv)
     return unknown(typed);
 }
 
-int main(int argc, char **argv) { return cli_end(run(argc, argv)); }
+int main(int argc, char **argv)
+{
+    cli_begin();
+    return cli_end(run(argc, argv));
+}

@@ -4,8 +4,10 @@
 #include <ATen/core/grad_mode.h>
 #include <algorithm>
 #include <cerrno>
+#include <climits>
 #include <cstdio>
 #include <cstdlib>
+#include <sys/stat.h>
 #include <torch/serialize/archive.h>
 #include <unistd.h>
 #define XXH_INLINE_ALL
@@ -199,6 +201,11 @@ extern "C" taut_status taut_torch_save(const taut_torch_model *model, const taut
                                        const char *path)
 {
     if (!model || !path || !*path) return fail(TAUT_E_INVALID, "model or path is NULL");
+    struct stat st;
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) /* a rename would take the place of a device */
+        return fail(TAUT_E_IO, "%s: is there and not a regular file", path);
+    char real[PATH_MAX]; /* of a link, which stays one */
+    if (realpath(path, real)) path = real;
     std::string part = std::string(path) + ".part";
     taut_status s = guarded([&] {
         torch::serialize::OutputArchive out;

@@ -231,6 +231,8 @@ size_t taut__alloc_count(void) { return atomic_load(&alloc_count); }
 size_t taut__alloc_bytes(void) { return atomic_load(&alloc_bytes); }
 void   taut__alloc_fail_after(int64_t n) { atomic_store(&fail_after, n); }
 
+const char *taut__behind_links(const char *path, char *dst) { return realpath(path, dst) ? dst : path; }
+
 double taut__now(void)
 {
     struct timespec t;

@@ -97,7 +97,9 @@ void taut__trace_close(taut__trace *t)
     if (!t) return;
     delist(t);
     fprintf(t->file, "\n]}\n");
-    fclose(t->file);
+    bool bad = ferror(t->file) != 0;
+    if (fclose(t->file) != 0 || bad)
+        taut__log(TAUT_LOG_WARN, "comm", "TAUT_TRACE: rank %d's trace could not be written (disk full?)", t->rank);
     pthread_mutex_destroy(&t->lock);
     taut__free(t);
 }

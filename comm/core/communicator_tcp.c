@@ -185,19 +185,22 @@ static taut_status open_listener(const taut_tcp *w, int *fd, taut__tcp_card *car
     return taut__tcp_own_addresses(w->peers ? NULL : w->bind, card);
 }
 
-/* With peers the address is the one given. */
+/* With peers the address is the one given; all of them, where a name has several. */
 static taut_status use_given(const taut_tcp *w, taut__tcp_card *card)
 {
-    struct sockaddr_storage at[1];
+    struct sockaddr_storage at[TAUT_TCP_ADDRESSES];
     int                     n;
     for (int r = 1; w->peers && r < w->ranks; r++) {
-        TAUT_TRY(taut__tcp_resolve(w->peers[r], false, at, 1, &n));
-        bool v6 = at[0].ss_family == AF_INET6;
+        TAUT_TRY(taut__tcp_resolve(w->peers[r], false, at, TAUT_TCP_ADDRESSES, &n));
         memset(card[r].address, 0, sizeof card[r].address);
-        card[r].address[0].family = v6 ? 6 : 4;
-        card[r].address[0].prefix = v6 ? 128 : 32;
-        if (v6) memcpy(card[r].address[0].bytes, &((struct sockaddr_in6 *)(void *)at)->sin6_addr, 16);
-        else memcpy(card[r].address[0].bytes, &((struct sockaddr_in *)(void *)at)->sin_addr, 4);
+        for (int i = 0; i < n; i++) {
+            taut__tcp_address *a = &card[r].address[i];
+            bool               v6 = at[i].ss_family == AF_INET6;
+            a->family = v6 ? 6 : 4;
+            a->prefix = v6 ? 128 : 32;
+            if (v6) memcpy(a->bytes, &((struct sockaddr_in6 *)(void *)&at[i])->sin6_addr, 16);
+            else memcpy(a->bytes, &((struct sockaddr_in *)(void *)&at[i])->sin_addr, 4);
+        }
     }
     return TAUT_OK;
 }

@@ -5,10 +5,12 @@
  * renamed, so that nobody reads half of it. docs/metrics.md is the list of names; tests/multi/test_metrics.c compares. */
 #include "communicator.h"
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -147,9 +149,12 @@ static void put_all(FILE *f, const taut__metrics *of)
 
 static taut_status write_file(const taut__metrics *m)
 {
-    const char *path = m->path;
-    char        part[PATH_ROOM + 32];
+    char        real[PATH_MAX], part[PATH_MAX + 32];
+    const char *path = taut__behind_links(m->path, real);
     FILE       *f;
+    struct stat st;
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) /* a rename would take the place of a device */
+        return taut__fail(TAUT_E_IO, "TAUT_METRICS=%s: is there and not a regular file", path);
     snprintf(part, sizeof part, "%s.%ld.part", path, (long)getpid());
     if (!(f = fopen(part, "w"))) return taut__fail(TAUT_E_IO, "TAUT_METRICS=%s: %s", path, strerror(errno));
     put_all(f, m);

@@ -374,9 +374,19 @@ typedef struct waiting {
     taut__job                   *job; /* NULL: an exchange */
     const taut__small_allreduce *exchange;
     const char                  *what;
-    double                       since;
-    int                          idle; /* turns since something moved */
+    double                       since, looked; /* looked: at the last turn */
+    int                          idle;          /* turns since something moved */
 } waiting;
+
+/* Turns follow each other within milliseconds. Time in which this process did not run, since it was stopped (a job that the batch system suspends) or had no
+ * processor, is no time in which it waited. */
+static void leave_out_what_was_slept(taut__engine *e, waiting *w)
+{
+    const double away_s = 0.5;
+    double       now = taut__now(), away = now - w->looked;
+    w->looked = now;
+    if (away > away_s) w->since += away, e->moved_at += away;
+}
 
 static int missing(const waiting *w, int *hops)
 {
@@ -392,6 +402,7 @@ static taut_status turn(taut__engine *e, waiting *w)
     w->idle = moved ? 0 : w->idle + 1;
     bool still = quiet(e, w->since, w->idle);
     pause_after(e, w->idle, still);
+    leave_out_what_was_slept(e, w);
     if (still && time_to_ask(e, w->job, w->since)) TAUT_TRY(ask(e, w->job));
     if (!still || !overdue(e, w->since, hops)) return TAUT_OK;
     int peer = missing(w, &hops);
@@ -401,6 +412,7 @@ static taut_status turn(taut__engine *e, waiting *w)
 static taut_status wait_locked(taut__engine *e, taut__job *job)
 {
     waiting w = {.job = job, .what = job->name, .since = taut__now()};
+    w.looked = w.since;
     while (atomic_load(&job->state) == TAUT_JOB_RUNNING) TAUT_TRY(turn(e, &w));
     return taut__engine_check(e);
 }
@@ -431,6 +443,7 @@ taut_status taut__engine_test(taut__engine *e, taut__job *job, bool *done)
 static taut_status exchange_locked(taut__engine *e, taut__small_allreduce *x, const char *what)
 {
     waiting w = {.exchange = x, .what = what, .since = taut__now()};
+    w.looked = w.since;
     for (bool done = false;;) {
         taut_status s = taut__small_allreduce_advance(x, &done);
         if (s != TAUT_OK) return fail(e, s, taut_last_error());

@@ -58,6 +58,19 @@ static bool split(const char *text, char host[256], char port[8])
     return number >= 1 && number <= 65535;
 }
 
+/* Many systems give their own name an address of the loopback interface (Debian's /etc/hosts: 127.0.1.1), where no other host can come: who is to be
+ * reached by that name listens on all addresses. Not by numbers, nor as localhost: those mean what they say. */
+static void open_to_others(const char *host, struct sockaddr_storage *a)
+{
+    struct sockaddr_in  *v4 = (void *)a;
+    struct sockaddr_in6 *v6 = (void *)a;
+    uint8_t              number[16];
+    if (inet_pton(AF_INET, host, number) == 1 || inet_pton(AF_INET6, host, number) == 1) return;
+    if (strncmp(host, "localhost", 9) == 0) return;
+    if (a->ss_family == AF_INET && ntohl(v4->sin_addr.s_addr) >> 24 == 127) v4->sin_addr.s_addr = htonl(INADDR_ANY);
+    if (a->ss_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr)) v6->sin6_addr = in6addr_any;
+}
+
 taut_status taut__tcp_resolve(const char *text, bool passive, struct sockaddr_storage *to, int most, int *n)
 {
     char            host[256], port[8];
@@ -72,7 +85,9 @@ taut_status taut__tcp_resolve(const char *text, bool passive, struct sockaddr_st
     for (const struct addrinfo *a = list; a && *n < most; a = a->ai_next) {
         if (a->ai_family != AF_INET && a->ai_family != AF_INET6) continue;
         memset(&to[*n], 0, sizeof *to);
-        memcpy(&to[(*n)++], a->ai_addr, a->ai_addrlen);
+        memcpy(&to[*n], a->ai_addr, a->ai_addrlen);
+        if (passive) open_to_others(host, &to[*n]);
+        ++*n;
     }
     freeaddrinfo(list);
     return *n ? TAUT_OK : taut__fail(TAUT_E_INVALID, "taut_comm_create_tcp: address '%s': neither IPv4 nor IPv6", text);

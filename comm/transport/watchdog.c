@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 enum { LOOK_MS = 250, LOOKS_LEAST = 4 };
+static const double AWAY_S = 0.5;
 static const double SPENT_S = 0.2; /* such a call takes microseconds of it */
 
 static uint64_t now_us(void) { return (uint64_t)(1e6 * taut__now()) + 1; }
@@ -60,12 +61,22 @@ static void look(taut__watchdog *w)
     else w->t->ops->end_job(w->t, text);
 }
 
+/* The process was stopped between two looks, for so long: nobody waited meanwhile. */
+static void leave_out(taut__watchdog *w, double away_s)
+{
+    uint64_t since = atomic_load_explicit(&w->since, memory_order_acquire);
+    if (since && away_s > AWAY_S) atomic_compare_exchange_strong(&w->since, &since, since + (uint64_t)(1e6 * away_s));
+}
+
 static void *thread_main(void *arg)
 {
     taut__watchdog *w = arg;
+    double          looked = taut__now(), before;
     pthread_mutex_lock(&w->lock);
     while (!w->quit) {
         if (taut__wait_ns(&w->wake, &w->lock, LOOK_MS * 1000000L)) continue;
+        before = looked;
+        leave_out(w, (looked = taut__now()) - before - 1e-3 * LOOK_MS);
         look(w);
         if (w->describe) look_at_calls(w);
     }

@@ -1,7 +1,7 @@
 /* watchdog.h : notices a call of the transport that does not come back, which nothing else can. A thread looks now and then.
  *
  *  - A blocking one: MPI_Allreduce waits for ranks that are stopped or gone for ever. Entering and leaving costs two atomic stores. What is
- *    found ends the job, because nobody's call can be made to return.
+ *    found ends the job, because nobody's call can be made to return. Time in which this process was stopped does not count.
  *  - One that should come back at once (taut__transport.calls): Open MPI's queue in shared memory is swapped in one instruction and linked in a
  *    later one, and who reads it spins in between; a rank that is killed there leaves the reader in MPI_Testsome for ever. It ends this
  *    process, which is as lost as the other one; the remaining ranks find that out by their timeouts. */

@@ -180,7 +180,7 @@ static int work(run *r, const char *list)
     const char *method = r->o.method;
     char        beside[4200];
     bool        soft = r->o.soft, judged = r->o.validation != NULL;
-    int         rc = r->o.out ? cli_writable("-o", r->o.out) : CLI_OK; /* not after minutes of work */
+    int         rc = r->o.out ? cli_replaceable("-o", r->o.out) : CLI_OK; /* not after minutes of work */
     if (rc == CLI_OK && r->o.out) rc = apart(r->o.out, list);
     if (rc == CLI_OK && r->o.out) rc = apart(r->o.out, r->o.validation);
     if (rc == CLI_OK) rc = pool_read(&r->train, list, "shard");

@@ -60,7 +60,11 @@ static double since(double now, double *before)
 /* A resumed run goes on from its checkpoint: what had been done behind it is done again. */
 static void rewind_to(run_log *r, double step)
 {
-    while (r->steps > 0 && r->column[RUN_STEP][r->steps - 1] >= step) r->steps--, r->repeated++;
+    while (r->steps > 0 && r->column[RUN_STEP][r->steps - 1] >= step) {
+        r->last_violations -=
+            r->column[RUN_VIOLATIONS][--r->steps]; /* part of the checkpoint: it counts on from there */
+        r->repeated++;
+    }
     while (r->evals > 0 && r->eval[r->evals - 1].step >= step) r->evals--;
     while (r->plans > 0 && r->plan[r->plans - 1].step >= step) r->plans--;
     while (r->looks > 0 && r->look[r->looks - 1].step >= step) free(r->look[--r->looks].cell);
@@ -187,6 +191,8 @@ static bool take(run_log *r, json_t *o)
             r->resumes++;
             r->last_sent = r->last_dense = 0;
         }
+        json_decref(r->end); /* of a run that goes on */
+        r->end = NULL;
         json_decref(r->head);
         r->head = json_incref(o);
         return true;
@@ -235,7 +241,8 @@ int run_log_load(const char *path, run_log *r)
         if (!whole && r->head) r->cut = true;
         else rc = cli_fail("%s: line %zu: %s", path, r->lines, r->error);
     }
-    if (rc == CLI_OK && ferror(f)) rc = cli_fail("%s: %s", path, strerror(errno));
+    if (rc == CLI_OK && !feof(f))
+        rc = cli_fail("%s: line %zu: %s", path, r->lines + 1, strerror(errno)); /* or no memory for it */
     if (rc == CLI_OK && !r->head) rc = cli_fail("%s: is empty: expected the log of taut train --log", path);
     fclose(f);
     free(line);

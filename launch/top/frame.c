@@ -18,7 +18,11 @@ typedef struct screen {
 static void put(screen *s, const char *text)
 {
     for (; *text && s->line < s->look->height; text++) {
-        unsigned char c = (unsigned char)*text;
+        unsigned char c = (unsigned char)*text, next = (unsigned char)text[1];
+        if (c == 0xc2 && next >= 0x80 && next < 0xa0) { /* U+009B begins a command, too */
+            text++;
+            continue;
+        }
         if ((c & 0xc0) == 0x80) { /* goes with the byte before */
             if (s->column <= s->look->width) fputc(c, s->f);
         } else if (c >= 0x20 && c != 0x7f) { /* a log's texts must not move the cursor */
@@ -159,8 +163,8 @@ static void charts(screen *s, const run_log *r)
     spark(s, r, RUN_LOSS, chart_width(s));
     end_line(s);
     if (r->evals) {
-        say(s, "       %s in validation, after step %.0f", text_real(r->eval[r->evals - 1].loss, n),
-            r->eval[r->evals - 1].step);
+        say(s, "       %s in validation, after step %s", text_real(r->eval[r->evals - 1].loss, n),
+            text_count(r->eval[r->evals - 1].step, m));
         end_line(s);
     }
     say(s, "error  %-16s ", text_real(error, n));
@@ -175,6 +179,11 @@ static void charts(screen *s, const run_log *r)
         color(s, "0");
     } else put(s, "       no budget is in force");
     end_line(s);
+    if (!(sent > 0)) { /* a log of another program may have no bytes */
+        put(s, "bytes  –");
+        end_line(s);
+        return;
+    }
     say(s, "bytes  %.3gx fewer: %s a step", dense / sent, text_bytes(recent(r, RUN_STEP_SENT), n));
     text_bytes(recent(r, RUN_STEP_DENSE), n), text_bytes(sent, m);
     room(s, strlen(" instead of ,") + strlen(n));
@@ -247,7 +256,8 @@ static void layers(screen *s, const run_log *r)
     qsort(all, look->layers, sizeof *all, larger);
     end_line(s);
     color(s, "1");
-    say(s, "%-*s %11s %6s  codec, after step %.0f", name, "largest layers", "elements", "bits", look->step);
+    say(s, "%-*s %11s %6s  codec, after step %s", name, "largest layers", "elements", "bits",
+        text_count(look->step, n));
     color(s, "0");
     end_line(s);
     for (size_t k = 0; k < look->layers && (int)k < room; k++) {

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { LOOKS = 200, LAYERS_LOGGED = 20000 }; /* looks at all layers in a run; layers in all of these */
 
@@ -17,10 +18,38 @@ struct train_log {
     taut_comm_stats before;        /* of the step before */
 };
 
+/* Where the last line begins. */
+static long last_line(FILE *f, long end)
+{
+    char block[4096];
+    long n;
+    for (; end > 0; end -= n) {
+        n = end < (long)sizeof block ? end : (long)sizeof block;
+        if (fseek(f, end - n, SEEK_SET) != 0 || fread(block, 1, (size_t)n, f) != (size_t)n) return -1;
+        char *newline = memrchr(block, '\n', (size_t)n);
+        if (newline) return end - n + (newline - block) + 1;
+    }
+    return 0;
+}
+
+/* Of a run that was killed while it wrote a line: what the next one appends would be part of that. */
+static void drop_half_line(const char *path)
+{
+    static const char begin[] = "{\"kind\":";
+    FILE             *f = fopen(path, "r+");
+    char              text[sizeof begin] = "";
+    long              end = f && fseek(f, 0, SEEK_END) == 0 ? ftell(f) : 0, at = end > 0 ? last_line(f, end) : -1;
+    if (at >= 0 && at < end && fseek(f, at, SEEK_SET) == 0 && fgets(text, sizeof text, f) &&
+        strncmp(text, begin, strlen(text)) == 0 && ftruncate(fileno(f), at) != 0)
+        cli_fail("--log=%s: its last line is not complete, and cannot be cut off: %s", path, strerror(errno));
+    if (f) fclose(f);
+}
+
 int log_open(train_log **log, const char *path, bool append)
 {
     *log = NULL;
     if (!path || ranks_rank() != 0) return 0;
+    if (append) drop_half_line(path);
     *log = calloc(1, sizeof **log);
     if (*log && ((*log)->f = fopen(path, append ? "a" : "w")) != NULL) return 0;
     free(*log);
@@ -32,6 +61,7 @@ static void line(train_log *log, json_t *o)
 {
     if (json_dumpf(o, log->f, JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9) | JSON_COMPACT) != 0) log->failed = true;
     fputc('\n', log->f);
+    fflush(log->f); /* so that a run can be watched, and that one that is killed leaves whole lines */
     json_decref(o);
 }
 
@@ -95,7 +125,6 @@ void log_step(train_log *log, int64_t step, double loss, const run_split *s, con
     jsn_real(j, "budget", c->budget);
     jsn_int(j, "budget_violations", c->budget_violations);
     line(log, j);
-    fflush(log->f); /* so that a run can be watched */
 }
 
 void log_eval(train_log *log, int64_t step, double loss, double accuracy)

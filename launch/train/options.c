@@ -144,6 +144,8 @@ static int check_together(const options *o)
         return cli_usage(
             "--plan, --validation, --score, --rounds and --global-batch: need --data with shards, files *.taut");
     if (check_device(o) != CLI_RUN) return CLI_USAGE;
+    char *read = (char *)(uintptr_t)o->data;
+    if (o->log && read && cli_apart("--log", o->log, 1, &read) != CLI_OK) return CLI_USAGE;
     if (o->resume && !o->checkpoint) return cli_usage("--resume: needs --checkpoint FILE to resume from");
     if (o->compare && o->checkpoint) return cli_usage("--compare: not together with --checkpoint: one file, two runs");
     if (o->score && (o->compare || o->resume))

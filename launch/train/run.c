@@ -386,7 +386,6 @@ static int make_everything(run *r)
     if (!code) code = data_room_create(r->d, feed_most(r->d, r->o), &r->train);
     if (!code) code = data_room_create(r->d, 16, &r->val);
     if (!code) code = checkpoint_probe(r->o);
-    if (!code) code = log_open(&r->log, r->o->log, r->o->resume);
     if ((code = ranks_agree(code)) != 0) return code;
     if (!ranks_same(layout_hash(r)))
         return ranks_agree(fault(CLI_FAILED, "the ranks have different models: parameters differ in name or shape"));
@@ -400,7 +399,11 @@ static int make_everything(run *r)
     if ((code = feed_open(&r->feed, r->d, r->o, &r->from)) != 0) return code;
     if ((code = score_open(&r->score, r->d, r->o, r->model)) != 0) return code;
     taut_torch_model_on_grad(r->model, ready, r);
-    return ranks_agree(gather_create(&r->sums, r->o->steps - r->first, r->n));
+    code = gather_create(&r->sums, r->o->steps - r->first, r->n);
+    if (!code)
+        code = log_open(&r->log, r->o->log,
+                        r->o->resume); /* the last: an earlier one is kept where the run does not begin */
+    return ranks_agree(code);
 }
 
 static bool every(int64_t step, int64_t n) { return n > 0 && step % n == 0; }

@@ -82,7 +82,7 @@ int score_open(score **to, const data *d, const options *o, taut_torch_model *mo
     if (!s->seen || !s->right || !s->forgotten || !s->visits || !s->hit || !s->first || !s->base)
         code = fault(CLI_FAILED, "--score: out of memory for %llu samples", (unsigned long long)s->n);
     if (!code && taut_torch_keep(model, 1) != TAUT_OK) code = fault(CLI_FAILED, "--score: %s", taut_torch_last_error());
-    if (!code && ranks_rank() == 0 && (why = cli_unwritable(o->score))) /* which is written when all is done */
+    if (!code && ranks_rank() == 0 && (why = cli_unreplaceable(o->score))) /* which is written when all is done */
         code = fault(CLI_FAILED, "--score=%s: cannot be written: %s", o->score, why);
     if (!code && ranks_rank() == 0) code = map_shards(s);
     if ((code = ranks_agree(code)) != 0) score_close(s);

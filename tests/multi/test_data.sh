@@ -254,6 +254,10 @@ bad 2 'would index' index x.npy -o x.npy
 bad 2 'index of two files' index left/a.tar right/a.tar -o nothing
 bad 1 'no-such-folder|cannot be written' plan full a.taut -o no-such-folder/x.out
 ok "nothing was written over" "$TAUT" data verify a.taut
+# a link stays one, /dev/stdout among them
+: >t.taut && : >t.plan && ln -s t.taut l.taut && ln -s t.plan l.plan
+"$TAUT" data plan full a.taut -o l.plan >/dev/null && "$TAUT" data pack text.txt -o l.taut >/dev/null
+[ -L l.taut ] && [ -s t.taut ] && [ -L l.plan ] && [ -s t.plan ] && pass || fail "results in the place of links: $(ls -l l.* t.*)"
 mkfifo pipe
 bad 1 'not a regular file' plan full a.taut -o pipe
 bad 1 'pipe: not a regular file' info pipe

@@ -193,6 +193,10 @@ START_TEST(what_cannot_be_written)
     ck_assert_int_eq(taut_comm_create_threads(1, &c, &comm), TAUT_E_IO);
     ck_assert_ptr_nonnull(strstr(taut_last_error(), "TAUT_METRICS=/nowhere/at/all.prom"));
     setenv("TAUT_METRICS", path, 1);
+    ck_assert_int_eq(mkfifo(path, 0600), 0); /* or a device, whose place a rename would take */
+    ck_assert_int_eq(taut_comm_create_threads(1, &c, &comm), TAUT_E_IO);
+    ck_assert_ptr_nonnull(strstr(taut_last_error(), "not a regular file"));
+    unlink(path);
     comm = one();
     clear(); /* the folder is gone while the job runs */
     train(comm, "fp16", &s);

@@ -283,7 +283,16 @@ test_examples() {
 test_tautrun() {
     launch/tautrun --bogus 2>"$WORK/err"; [ $? -eq 2 ] && grep -q bogus "$WORK/err" && pass || fail "tautrun: a bad option"
     launch/tautrun -n 0 true 2>"$WORK/err"; [ $? -eq 2 ] && grep -q 'n 0' "$WORK/err" && pass || fail "tautrun: -n 0"
+    for bad in "--budget rel=abc:must be rel=X" "--codec quant:bits=99:must be an integer 1..8" "--threshold 64Q:must be a number of bytes" "--include 3;4:must be site numbers"; do
+        # shellcheck disable=SC2086
+        BUILD=$BUILD launch/tautrun -n 2 ${bad%:must*} --print true >"$WORK/out" 2>"$WORK/err"; [ $? -eq 2 ] && grep -q "${bad##*:}" "$WORK/err" && pass || fail "tautrun $bad: $(cat "$WORK/out" "$WORK/err")"
+    done
     launch/tautrun -n 2 /nonexistent 2>"$WORK/err"; [ $? -eq 2 ] && pass || fail "tautrun: no such program"
+    BUILD=$BUILD launch/tautrun -n 2 --launcher openmpi --budget=rel=0.1 --include '1,2' --print /bin/echo "it's" 'a b' >"$WORK/out" 2>"$WORK/err"
+    grep -q '^\(.* \)*TAUT_BUDGET=rel=0.1 .*mpirun' "$WORK/out" && grep -qF "/bin/echo 'it'\\''s' 'a b'" "$WORK/out" && pass || fail "tautrun --print: $(cat "$WORK/out" "$WORK/err")"
+    mkdir -p "$WORK/a b/bin" "$WORK/a b/lib" && cp launch/tautrun "$WORK/a b/bin" && cp "$LIB" "$WORK/a b/lib"
+    "$WORK/a b/bin/tautrun" -n 2 --print /bin/echo >"$WORK/out" 2>"$WORK/err"
+    [ $? -eq 2 ] && grep -q 'no path with a space' "$WORK/err" && pass || fail "tautrun in a folder with a space: $(cat "$WORK/out" "$WORK/err")"
     launch/tautrun --help | grep -q -- --dry-run && pass || fail "tautrun: --help"
 }
 

@@ -40,6 +40,8 @@ refused "--seed=10000000000000000: must be a whole number, K, M or G allowed, 0.
 refused "--device=gpu: must be host or cuda" bench codec --device gpu
 refused "--device=cuda goes with neither --sweep nor --equal" bench codec --device cuda --sweep
 refused "--csv goes with --sweep" bench codec --csv
+refused "--sweep takes every family: neither --codec nor --equal" bench codec --sweep --codec fp16
+refused "--csv and --json both say what is printed" bench codec --sweep --csv --json
 refused "--layers goes with --sweep" bench codec --layers fc
 # shellcheck disable=SC2046
 refused "--codec: given more than 64 times" bench codec $(many --codec=fp16 65)
@@ -74,6 +76,7 @@ if [ "${LONG:-0}" != 0 ] && [ -x "$BUILD/libexec/taut-train" ]; then
     refused "--metric=optimizer: needs the optimizer's scale" train --data a.txt --optimizer sgd --metric optimizer
     refused "--basis=momentum: needs one: --optimizer adam or adamw, or --momentum above 0" train --data a.txt --optimizer sgd --momentum 0 --basis momentum --steps 1
     refused "need --data with shards, files *.taut" train --data a.txt --plan P.plan
+    refused "--log a.txt: is a.txt, which is read" train --data a.txt --log a.txt
     refused "--resume: needs --checkpoint FILE to resume from" train --data a.txt --resume
     refused "--compare: not together with --checkpoint: one file, two runs" train --data a.txt --compare none --checkpoint c
 fi

@@ -56,7 +56,20 @@ bad 1 'nothere.jsonl: No such file' report nothere.jsonl -o no.html
 bad 1 'text.jsonl: line 1: is no JSON object' report text.jsonl -o no.html
 bad 1 'empty.jsonl: is empty' report empty.jsonl -o no.html
 bad 1 'broken.jsonl: line 4' report broken.jsonl -o no.html
-bad 1 'no.html.part: No such file' report a.jsonl -o nofolder/no.html
+bad 1 'nofolder/no.html: cannot be written: No such file' report a.jsonl -o nofolder/no.html
+: >real.html && ln -s real.html link.html
+"$TAUT" report a.jsonl -o link.html >/dev/null && [ -L link.html ] && [ -s real.html ] && pass || fail "a page in the place of a link"
+mkfifo pipe
+bad 1 'pipe: cannot be written: it is there and not a regular file' report a.jsonl -o pipe
+bad 2 '-o x/../a.jsonl: is a.jsonl, which is read' report b.jsonl a.jsonl -o x/../a.jsonl
+bad 2 'is plan.json, which is read' report a.jsonl --plan plan.json -o plan.json
+bad 1 'x: Is a directory' top --once x
+case $BUILD in
+*asan* | *tsan*) ;; # which take all addresses
+*) truncate -s 300M long.jsonl # one line, for which there is no memory
+    (ulimit -v 400000 && exec "$TAUT" report long.jsonl -o no.html) >out 2>log
+    grep -q 'long.jsonl: line 1: Cannot allocate memory' log && [ ! -e no.html ] && pass || fail "a line that is too long: $(cat log)" ;;
+esac
 bad 1 'has no object with "break_even"' report a.jsonl --plan a.jsonl -o no.html
 bad 2 'unexpected operand' report a.jsonl a.jsonl a.jsonl a.jsonl a.jsonl a.jsonl a.jsonl a.jsonl a.jsonl -o no.html
 bad 1 'nothere: No such file' top --once nothere
@@ -79,11 +92,16 @@ import fcntl, os, pty, re, select, shutil, signal, struct, sys, termios, time
 taut, log = sys.argv[1:]
 lines = open(log).read().splitlines(True)
 open("live.jsonl", "w").writelines(lines[:40])
-pid, fd = pty.fork()
-if pid == 0:
-    os.environ["TERM"] = "xterm"
-    os.environ["LANG"] = "C.UTF-8"
-    os.execv(taut, [taut, "top", "live.jsonl", "--every", "0.1"])
+def start(term):
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.environ["TERM"] = term
+        os.environ["LANG"] = "C.UTF-8"
+        os.execv(taut, [taut, "top", "live.jsonl", "--every", "0.1"])
+    return pid, fd
+pid, fd = start("dumb")
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0   # nothing to draw on: once
+pid, fd = start("xterm")
 def resize(rows, columns):
     fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
     os.kill(pid, signal.SIGWINCH)
@@ -113,6 +131,14 @@ open("live.jsonl", "a").writelines(lines[40:])
 wait_for("step 700/700")
 open("new.jsonl", "w").writelines(lines[:30])
 os.rename("new.jsonl", "live.jsonl")   # a run that begins anew
+wait_for("/700")
+os.write(fd, b"\033[A")                  # an arrow is no escape
+os.kill(pid, signal.SIGTSTP)
+wait_for("\033[?1049l")
+assert os.WIFSTOPPED(os.waitpid(pid, os.WUNTRACED)[1])
+assert termios.tcgetattr(fd)[3] & termios.ECHO
+os.kill(pid, signal.SIGCONT)
+wait_for("\033[?1049h")
 wait_for("/700")
 os.write(fd, b"q")
 out = read(0.5)

@@ -85,15 +85,32 @@ static int         way;
 static char        peer_text[8][32];
 static const char *peers[8];
 
+/* This machine's own name, if that is a loopback address here: others come from outside, and do not see that. */
+static void name_root(int rank, const char *port, char dst[300])
+{
+    char                    name[256] = "", outside[64];
+    taut__tcp_card          mine = {0};
+    struct sockaddr_storage a;
+    int                     n;
+    snprintf(dst, 300, "localhost%s", port);
+    if (gethostname(name, sizeof name - 1) != 0 || taut__tcp_own_addresses(NULL, &mine) != TAUT_OK) return;
+    snprintf(name + strlen(name), sizeof name - strlen(name), "%s", port);
+    if (mine.address[0].family != 4 || taut__tcp_resolve(name, false, &a, 1, &n) != TAUT_OK) return;
+    if (a.ss_family != AF_INET || ntohl(((struct sockaddr_in *)(void *)&a)->sin_addr.s_addr) >> 24 != 127) return;
+    inet_ntop(AF_INET, mine.address[0].bytes, outside, sizeof outside);
+    if (rank == 0) snprintf(dst, 300, "%s", name);
+    else snprintf(dst, 300, "%s%s", outside, port);
+}
+
 static taut_status meets(process *p, taut_comm **comm)
 {
     taut_tcp    w = p->where;
-    char        named[64];
+    char        named[300];
     taut_config cfg = config(20000);
     (void)comm;
     if (way == BY_PEERS) w.root = NULL, w.peers = peers;
     if (way == BY_EXCHANGE || way == BY_BIND) w.root = NULL, w.exchange = exchange, w.ctx = p;
-    if (way == BY_NAME) snprintf(named, sizeof named, "localhost%s", strchr(w.root, ':')), w.root = named;
+    if (way == BY_NAME) name_root(p->rank, strchr(w.root, ':'), named), w.root = named;
     if (way == BY_BIND) w.bind = p->rank % 2 ? "lo" : "127.0.0.1";
     if (p->rank == 0) nap(200); /* others are there first */
     return works(&w, &cfg);
@@ -385,6 +402,31 @@ START_TEST(forked)
 }
 END_TEST
 
+/* ---- a job that is suspended for longer than its timeout, as a batch system does, goes on ---- */
+
+static taut_status suspended(process *p, taut_comm **comm)
+{
+    TAUT_TRY(one_step(*comm, p->rank, p->size));
+    if (p->rank == 1) {
+        nap(100); /* rank 0 waits by now */
+        fflush(stdout);
+        if (fork() == 0) {
+            for (int r = 0; r < 2; r++) kill(p->all[r].pid, SIGSTOP);
+            nap(1300);
+            for (int r = 0; r < 2; r++) kill(p->all[r].pid, SIGCONT), nap(100);
+            _exit(0);
+        }
+        nap(100);
+    }
+    return one_step(*comm, p->rank, p->size);
+}
+START_TEST(suspended_job)
+{
+    taut_config cfg = config(1000);
+    processes_ok(processes_run(2, &cfg, suspended, NULL, false), 2);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("tcp_faults");
@@ -398,5 +440,6 @@ int main(void)
     tcase_add_loop_test(t, ends_in_order, 0, 6);
     tcase_add_loop_test(t, last_words_arrive, 0, 2);
     tcase_add_test(t, forked);
+    tcase_add_test(t, suspended_job);
     return suite_run(s);
 }

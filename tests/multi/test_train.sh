@@ -85,7 +85,10 @@ resumed() { # resumed NAME OPTIONS...
     job 2 "half-$name" $clockless $small "$@" --json --steps 4 --checkpoint "$dir/ck-$name"
     for at in $stops; do job 2 "rest$at-$name" $clockless $small "$@" --json --steps $at --checkpoint "$dir/ck-$name" --resume; done
 }
+# ... with the log of one that was killed in the middle of a line
+printf '{"kind":"run","model":"gpt","steps":20}\n{"kind":"step","st' >"$dir/cut.jsonl"
 resumed grid --codec grid:rel=0.05
+job 2 on $clockless $small --codec grid:rel=0.05 --steps 21 --checkpoint "$dir/ck-grid" --resume --log "$dir/cut.jsonl"
 resumed none --codec grid:rel=0.05 --scale none
 resumed row --codec grid:rel=0.05 --scale row
 resumed bytes --codec auto --objective bytes
@@ -119,7 +122,8 @@ bad 2 "bits" --codec quant:bits=9
 bad 2 "density" --codec topk:density=0
 bad 2 "must be PATTERN=SPEC" --layer-codec quant
 bad 2 "budget" --codec auto --budget rel=-1
-bad 2 "budget" --codec auto --budget rel=2
+echo kept >"$dir/kept.jsonl"
+bad 2 "budget" --codec auto --budget rel=2 --log "$dir/kept.jsonl"
 bad 2 "nosuch" --codec nosuch
 bad 2 "rank" --layer-codec b.0.fc.weight=powersgd:rank=1000
 bad 2 "fits none of the" --layer-codec zz=quant:bits=4
@@ -187,6 +191,7 @@ if ended more; then pass; else fail "resume with three ranks: $(head -n 1 "$dir/
 # ---- log, table, choice per layer ----
 if [ "$(grep -c '"kind":"step"' "$dir/run.jsonl")" = 12 ] && [ "$(grep -c '"kind":"eval"' "$dir/run.jsonl")" = 3 ] &&
     tail -n 1 "$dir/run.jsonl" | grep -q '"kind":"end"'; then pass; else fail "log: $(cut -c1-80 "$dir/run.jsonl" | tail -n 3)"; fi
+if ended on && grep -q '"step":21,' "$dir/cut.jsonl" && "$TAUT" report "$dir/cut.jsonl" -o "$dir/cut.html" >"$dir/cut.out" 2>&1; then pass; else fail "a log goes on behind half a line: $(cat "$dir/cut.out")"; fi
 if grep -q '^b.0.fc.weight .* quant:bits=2' "$dir/log.out" && grep -q '^b.0.out.weight .* none' "$dir/log.out"; then pass; else fail "table: $(grep fc.weight "$dir/log.out")"; fi
 if grep -q '^validation loss [+-][0-9.]*% with' "$dir/cmp.out"; then pass; else fail "compare: $(tail -n 2 "$dir/cmp.out")"; fi
 
@@ -198,8 +203,8 @@ close_to() { awk -v a="$1" -v b="$2" 'BEGIN { d = a - b; if (d < 0) d = -d; exit
 close_to "$(top budget plan)" "$(mean 2)" && pass || fail "budget $(top budget plan), mean of the steps $(mean 2)"
 close_to "$(top budgeted_err2 plan)" "$(mean 1)" && pass || fail "budgeted_err2 $(top budgeted_err2 plan), mean of the steps $(mean 1)"
 if less 0 "$(top bytes_probes plan)" && less "$(top bytes_probes plan)" "$(top bytes_sent plan)"; then pass; else fail "bytes_probes $(top bytes_probes plan) of $(top bytes_sent plan)"; fi
-[ ! -c /dev/full ] || { "$TAUT" train $small --codec none --steps 2 >/dev/full 2>"$dir/bad.err"
-    [ $? -eq 1 ] && grep -q 'standard output: ' "$dir/bad.err" && pass || fail "a full disk for the table: $(head -n 2 "$dir/bad.err")"; }
+[ ! -c /dev/full ] || { TAUT_TRACE=/dev/full "$TAUT" train $small --codec none --steps 2 >/dev/full 2>"$dir/bad.err"
+    [ $? -eq 1 ] && grep -q 'standard output: ' "$dir/bad.err" && grep -q "trace could not be written" "$dir/bad.err" && pass || fail "a full disk for the table: $(head -n 2 "$dir/bad.err")"; }
 
 # ---- text that is compressed; images, mlp and a TorchScript module ----
 if [ -n "$(top loss_val plain)" ] && [ "$(top loss_val plain)" = "$(top loss_val packed)" ]; then pass; else fail "text.txt.gz: $(top loss_val packed), plain $(top loss_val plain)"; fi
@@ -219,6 +224,7 @@ judge() {
     else pass; fi
 }
 while IFS="$(printf '\t')" read -r code text name; do judge "$code" "$text" "$(rc_of "$name")" "$(grep "^$name " "$dir/jobs.2")" "$name"; done <"$dir/bads"
+[ "$(cat "$dir/kept.jsonl")" = kept ] && pass || fail "a log of before is gone, of a run that did not begin"
 # the exit codes of the processes themselves, alone and of two ranks
 alone() { # alone CODE TEXT OPTIONS...
     code=$1 text=$2

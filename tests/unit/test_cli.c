@@ -3,6 +3,7 @@
 #include "launch/cli.c"
 #include "launch/floats.c"
 #include "../support/suite.h"
+#include <sys/wait.h>
 
 static FILE *captured; /* what cli.c printed on stderr */
 static int   kept_fd;
@@ -122,6 +123,7 @@ static const struct {
     {"in --range 64M:64K", {"--range=64M:64K", "FROM <= TO", "4..1G"}},
     {"in --range 1:4:1", {"FACTOR >= 2", NULL, NULL}},
     {"in --range 4:8:2:2", {"FROM:TO", NULL, NULL}},
+    {"in --range 4:8:4611686018427387904", {"FROM:TO", NULL, NULL}}, /* 4 times that is 0 */
     {"in --range 4:", {"FROM:TO", NULL, NULL}},
     {"in --text=", {"--text", "needs a value", NULL}},
     {"in --word tim", {"--word=tim", "time|bytes", NULL}},
@@ -272,6 +274,23 @@ START_TEST(devices)
 }
 END_TEST
 
+/* A file that is opened later takes no stream's number. */
+START_TEST(closed_streams)
+{
+    char  byte = 0;
+    int   status;
+    pid_t pid = fork();
+    if (pid == 0) {
+        for (int fd = 0; fd < 3; fd++) close(fd);
+        cli_begin();
+        bool refuse = write(1, &byte, 1) < 0 && write(2, &byte, 1) < 0 && read(0, &byte, 1) < 0;
+        _exit(open("/dev/null", O_RDONLY) > 2 && refuse ? 7 : 1);
+    }
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 7);
+}
+END_TEST
+
 START_TEST(synthetic_data_is_the_same_in_any_length)
 {
     enum { N = 5000 };
@@ -307,6 +326,7 @@ int main(void)
     tcase_add_test(t, numbers);
     tcase_add_test(t, threads);
     tcase_add_test(t, devices);
+    tcase_add_test(t, closed_streams);
     tcase_add_test(t, synthetic_data_is_the_same_in_any_length);
     return suite_run(suite);
 }

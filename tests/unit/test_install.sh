@@ -14,7 +14,11 @@ esac
 
 root=$dir/root prefix=/opt/taut
 run_make() { make --no-print-directory BUILD="$BUILD" DESTDIR="$root" PREFIX=$prefix "$@"; }
+hidden() { find "$root" ! -type l ! -perm -o+r | grep . && return 1; return 0; }
+umask 077 # as of a careful root
 expect "make install" run_make install
+umask 022
+expect "everybody may read it" hidden
 
 cat >"$dir/prog.c" <<'C'
 #include <taut.h>
@@ -49,7 +53,7 @@ pages() { # one for every subcommand that it lists
 complete() { # complete EXPECTED WORDS...: what the last word may become
     expected=$1
     shift
-    said=$(bash -c 'source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _taut; echo "${COMPREPLY[*]}"' - "$share/bash-completion/completions/taut" "$@")
+    said=$(bash -c 'source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _taut; IFS="|"; echo "${COMPREPLY[*]}"' - "$share/bash-completion/completions/taut" "$@")
     [ "$said" = "$expected" ] || { echo "$*: '$said', expected '$expected'"; return 1; }
 }
 if command -v help2man >/dev/null; then expect "a man page for every subcommand" pages; else
@@ -59,8 +63,8 @@ if command -v bash >/dev/null; then
     expect "completion of subcommands" complete "report" taut rep
     expect "completion of their second words" complete "codec" taut bench cod
     expect "completion of options" complete "--break-even" taut plan --br
-    touch "$dir/a-file.jsonl"
-    expect "completion of files" complete "$dir/a-file.jsonl" taut report "$dir/a-f"
+    touch "$dir/a-file with spaces.jsonl"
+    expect "completion of files" complete "$dir/a-file with spaces.jsonl" taut report "$dir/a-f"
 fi
 documents() { [ -s "$share/doc/taut/guide.md" ] && [ -s "$share/doc/taut/grafana.json" ]; }
 expect "the guide is installed" documents

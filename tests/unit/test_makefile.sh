@@ -58,9 +58,24 @@ refuses "MPI=1 was asked for" $plain MPI=1 MPICC=nosuchcc
 refuses "TORCH=pip was asked for" TORCH=pip PYTHON=/nowhere/python
 refuses "TORCH_DIR=/nowhere: no include/torch" TORCH_DIR=/nowhere
 refuses "CUDA=1 was asked for" $plain CUDA=1 NVCC=nosuchnvcc
+refuses "PREFIX=$dir/a b: must be without spaces" $plain uninstall PREFIX="$dir/a b"
+refuses "PREFIX=here: must be an absolute path" $plain uninstall PREFIX=here
+mkdir -p "$dir/c" && echo "cc -DTAUT_HAVE_MPI -O2" >"$dir/c/.C"
+refuses "was made with MPI, which is not found now" $plain BUILD="$dir/c" MPICC=nosuchcc DESTDIR="$dir/d" install
 refuses "MODE=fast: must be" MODE=fast
 out=$(mk test T=nosuch) && fail "make test T=nosuch: no error"
 case $out in *"no tests/*/test_nosuch"*) pass ;; *) fail "make test T=nosuch: $out" ;; esac
+
+# ---- setup, of one who may not install: what is optional is left out, what is needed is an error ----
+mkdir "$dir/bin"
+printf '#!/bin/sh\n[ "$4" = "$LACKS" ] || echo "ok installed"\n' >"$dir/bin/dpkg-query"
+printf '#!/bin/sh\necho 1000\n' >"$dir/bin/id"
+printf '#!/bin/sh\nexit 1\n' | tee "$dir/bin/sudo" >"$dir/bin/apt-get"
+chmod +x "$dir/bin"/*
+setup() { LACKS=$1 SKIP_SETUP= PATH="$dir/bin:$PATH" launch/setup >"$dir/log" 2>&1; }
+setup gnuplot-nox && grep -q 'left out: gnuplot-nox' "$dir/log" && pass || fail "setup without gnuplot: $(cat "$dir/log")"
+setup libjansson-dev && fail "setup without jansson: no error"
+grep -q 'run as root: apt-get install libjansson-dev' "$dir/log" && pass || fail "setup without jansson: $(cat "$dir/log")"
 
 # ---- MPICH ----
 if command -v mpicc.mpich >/dev/null; then
@@ -71,6 +86,9 @@ if command -v mpicc.mpich >/dev/null; then
     # shellcheck disable=SC2046
     out=$(mk -k CI=1 MPICC=mpicc.mpich CFLAGS=-O0 $(for f in $sources; do echo "$dir/b/${f%.c}.o"; done))
     for f in $sources; do if [ -s "$dir/b/${f%.c}.o" ]; then pass; else fail "MPICH: $f: $(echo "$out" | grep -m 1 "$f.*error")"; fi; done
+    if command -v clang >/dev/null; then # which does not know all of GCC's warnings
+        if out=$(mk $plain CI=1 CC=clang MPICC=mpicc.mpich CFLAGS=-O0 "$dir/b/preload-mpich/comm/transport/words_mpi.o"); then pass; else fail "MPICH, clang: $(echo "$out" | grep -m 1 'error')"; fi
+    fi
 else
     skip "mpicc.mpich is not here (libmpich-dev)"
 fi

@@ -84,26 +84,32 @@ START_TEST(columns)
 }
 END_TEST
 
-/* Resumed from the checkpoint of step 4: steps 5 and 6 are done again, counters begin anew. */
+/* Resumed from the checkpoint of step 4: steps 5 and 6 are done again, bytes are counted anew, violations from where they were then. */
 START_TEST(resumed)
 {
     run_log r = {0};
     head(&r, 10);
-    for (int k = 1; k <= 6; k++) step(&r, k, 5, 0.01, 0);
+    for (int k = 1; k <= 6; k++) step(&r, k, 5, 0.01, k < 3 ? 0 : k < 5 ? 1 : k - 3);
     layers(&r, 3, 2), layers(&r, 6, 2);
+    line(&r, "{\"kind\":\"end\",\"steps\":6}");
+    ck_assert_ptr_nonnull(r.end);
     head(&r, 10);
+    ck_assert_ptr_null(r.end); /* it goes on */
     for (int k = 5; k <= 8; k++) {
         line(&r,
              "{\"kind\":\"step\",\"step\":%d,\"loss\":3,\"step_ms\":10,\"bytes_sent\":%d,\"bytes_dense\":%d,\"budget_"
-             "violations\":0}",
-             k, 1000 * (k - 4), 8000 * (k - 4));
+             "violations\":%d}",
+             k, 1000 * (k - 4), 8000 * (k - 4), k < 7 ? 1 : 2);
     }
     ck_assert_uint_eq(r.steps, 8);
     ck_assert_uint_eq(r.repeated, 2);
     ck_assert_uint_eq(r.resumes, 1);
     ck_assert_uint_eq(r.looks, 1);
     ck_assert_double_eq(r.column[RUN_SENT][7], 8000);
-    for (size_t i = 0; i < r.steps; i++) ck_assert_double_eq(r.column[RUN_STEP][i], (double)i + 1);
+    for (size_t i = 0; i < r.steps; i++) {
+        ck_assert_double_eq(r.column[RUN_STEP][i], (double)i + 1);
+        ck_assert_double_eq(r.column[RUN_VIOLATIONS][i], i == 2 || i == 6);
+    }
     run_log_free(&r);
 }
 END_TEST
@@ -250,6 +256,9 @@ START_TEST(little_to_show)
     ck_assert(strstr(text, "</html>"));
     ck_assert_uint_eq(count(text, "<figure"), count(text, "</figure>"));
     free(text);
+    text = frame_text(&p->run[0], &(frame_look){.width = 80, .height = 24, .quiet_s = NAN});
+    ck_assert_msg(!strstr(text, "nan"), "%s", text);
+    free(text);
     run_log_free(&p->run[0]);
     free(p);
 }
@@ -259,7 +268,7 @@ END_TEST
 START_TEST(screens)
 {
     run_log r = {0};
-    snprintf(r.name, sizeof r.name, "a\033[2Jrun\n.jsonl");
+    snprintf(r.name, sizeof r.name, "a\033[2J\302\2332Krun\n.jsonl");
     head(&r, 50);
     for (int k = 1; k <= 30; k++) step(&r, k, 5.0 / k, 0.04, k >= 9);
     layers(&r, 30, 2);
@@ -276,7 +285,7 @@ START_TEST(screens)
                 rows++;
             }
             ck_assert_int_le(rows, h);
-            ck_assert_ptr_null(strchr(text, '\033'));
+            ck_assert(!strchr(text, '\033') && !strstr(text, "\302\233"));
             if (w > 100 && h > 20)
                 ck_assert(strstr(text, "step 30/50") && strstr(text, "1 of 28 steps over the budget") &&
                           strstr(text, "fc1") && strstr(text, "8x fewer"));

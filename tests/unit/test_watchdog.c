@@ -17,6 +17,13 @@ static void describe(const void *ctx, char *dst, size_t cap) { snprintf(dst, cap
 
 enum { STUCK, KEPT_OUT, COUNTS_ON, OUTSIDE, STOPPED, FOR_EVER, ALONE, CASES };
 
+static void end_job(taut__transport *t, const char *why)
+{
+    fprintf(stderr, "rank %d: %s\n", t->rank, why);
+    _exit(1);
+}
+static const taut__transport_ops ops = {.name = "none", .end_job = end_job};
+
 /* Long enough for a wrong watchdog to end it, and has had the processor that long, on a busy machine, too. */
 static bool enough(int what, double seconds)
 {
@@ -29,10 +36,11 @@ static bool enough(int what, double seconds)
 
 static void be(int what)
 {
-    taut__transport t = {.rank = 2, .size = what == ALONE ? 1 : 3, .calls = calls};
+    taut__transport t = {.ops = &ops, .rank = 2, .size = what == ALONE ? 1 : 3, .calls = calls};
     taut__watchdog  w;
     taut__watchdog_init(&w, &t, what == FOR_EVER ? -1 : TIMEOUT_MS);
     taut__watchdog_watch(&w, describe, "layer 'fc1', nothing from rank 1");
+    if (what == STOPPED) taut__watchdog_enter(&w, "MPI_Allreduce", 2000000); /* 3 s, which it is stopped for */
     calls[1] = taut__watchdog_clock();
     calls[0] = what == OUTSIDE ? 4 : 3;
     bool spins = what == STUCK || what == STOPPED; /* as MPI does */
@@ -42,6 +50,7 @@ static void be(int what)
         if (what == COUNTS_ON || what == STOPPED) calls[0] += 2;  /* the next call, and the next */
         if (what == STOPPED) nap(20);
     }
+    if (what == STOPPED) nap(400); /* for a look */
     taut__watchdog_destroy(&w);
     _exit(0);
 }

@@ -1,6 +1,7 @@
 /* scores.c : see scores.h. */
 #include "scores.h"
 #include <errno.h>
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -265,7 +266,7 @@ static taut_status check_values(size_t n, const taut_shard *const *shards, size_
 taut_status taut_scores_save(const char *path, size_t n, const taut_shard *const *shards, size_t columns,
                              const char *const *name, const double *value)
 {
-    char           part[4200];
+    char           real[PATH_MAX], part[4200];
     XXH64_state_t *hash;
     FILE          *f;
     bool           good;
@@ -279,6 +280,7 @@ taut_status taut_scores_save(const char *path, size_t n, const taut_shard *const
         if (!*name[c] || strlen(name[c]) >= TAUT__SCORES_NAME || strpbrk(name[c], " \t\r\n"))
             return taut__fail(TAUT_E_INVALID, "scores: column '%s': must be a word of 31 bytes at most", name[c]);
     TAUT_TRY(check_values(n, shards, columns, name, value));
+    path = taut__behind_links(path, real);
     if (snprintf(part, sizeof part, "%s.part%ld", path, (long)getpid()) >= (int)sizeof part)
         return taut__fail(TAUT_E_RANGE, "%s: a name too long", path);
     if (!(hash = XXH64_createState())) return taut__fail(TAUT_E_NOMEM, "%s: out of memory", path);

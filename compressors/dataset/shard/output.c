@@ -2,6 +2,7 @@
 #include "output.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
@@ -63,10 +64,12 @@ static taut_status open_part(taut_output *o)
 taut_status taut__output_open(taut_output *o, const char *path)
 {
     struct stat st;
+    char        real[PATH_MAX];
     taut_status rc;
     *o = (taut_output){.fd = -1};
     if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
         return taut__fail(TAUT_E_IO, "%s: is there and not a regular file", path);
+    path = taut__behind_links(path, real);
     o->path = taut__alloc(strlen(path) + 1, 1);
     o->part = beside(path, ".part");
     if (!o->path || !o->part) {
