@@ -84,7 +84,9 @@ static void note_layer(taut__auto *a, size_t l)
 {
     taut__layer_plan       *t = &a->layer_plans[l];
     const taut__layer_sums *s = &t->layer->step;
-    t->scaled = a->metric == TAUT_METRIC_OPTIMIZER && t->layer->tensor->scale_n > 0;
+    bool                    scaled = a->metric == TAUT_METRIC_OPTIMIZER && t->layer->tensor->scale_n > 0;
+    if (scaled != t->scaled) t->left = 0; /* in another unit */
+    t->scaled = scaled;
     t->weight = t->out ? 0 : t->layer->weight;
     if (!s->called || t->out || !(s->own.plain > 0) || !isfinite(s->own.plain) || !isfinite(s->sum.plain)) return;
     fade(&t->ratio.plain, s->sum.plain / s->own.plain);
