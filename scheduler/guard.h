@@ -37,7 +37,8 @@ void taut__guard_allow(const double *planned, size_t layers, taut__watch *w);
 
 /* One step. error: squared errors of the aggregate per layer; norm2: of the aggregate, all layers; budget: of this step, relative to
  * norm2. True if the budget was exceeded: then layers that are over their share and cannot be tuned are marked `safer`. So is, at any
- * time, a layer that makes more than double its share where that excess is a twentieth of the budget: the plan was wrong about it. */
+ * time, a layer that makes more than double its share where that excess is a twentieth of the budget: the plan was wrong about it. Unless it is honest:
+ * then only where the budget was exceeded. */
 bool taut__guard_step(taut__guard *g, const double *error, double norm2, double budget, size_t layers, taut__watch *w);
 
 /* After a step that made an error: steers `error_scale` so that the error stays at `target` of the budget, which lies 3.2

@@ -113,6 +113,8 @@ taut_status taut__auto_put_in_force(taut__auto *a, const uint32_t *chosen, taut_
     memset(a->sets.last, 0, sizeof a->sets.last);
     if (!kept) taut__sets_begin(a, a->guard.error_scale);
     taut__auto_error_scales(a);
+    for (size_t l = 0; kept && l < a->layers; l++) /* offers are of the codecs in force as they are tuned */
+        a->layer_plans[l].expects /= taut__planned_asks(a->layer_plans[l].layer);
     taut__guard_allow(a->scratch, a->layers, a->watch);
     taut__auto_rehash(a);
     return TAUT_OK;

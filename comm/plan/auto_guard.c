@@ -84,7 +84,9 @@ static void note_layer(taut__auto *a, size_t l)
 {
     taut__layer_plan       *t = &a->layer_plans[l];
     const taut__layer_sums *s = &t->layer->step;
-    t->scaled = a->metric == TAUT_METRIC_OPTIMIZER && t->layer->tensor->scale_n > 0;
+    bool                    scaled = a->metric == TAUT_METRIC_OPTIMIZER && t->layer->tensor->scale_n > 0;
+    if (scaled != t->scaled) t->left = 0; /* in another unit */
+    t->scaled = scaled;
     t->weight = t->out ? 0 : t->layer->weight;
     if (!s->called || t->out || !(s->own.plain > 0) || !isfinite(s->own.plain) || !isfinite(s->sum.plain)) return;
     fade(&t->ratio.plain, s->sum.plain / s->own.plain);
@@ -146,8 +148,7 @@ static bool honest(const taut__layer_plan *t)
 {
     const double doubt = 1.5; /* samples are noisy */
     double       own = in_metric(t, &t->layer->step.own);
-    return in_metric(t, &t->layer->step.error) <=
-           doubt * t->expects * (t->layer->error_scale > 0 ? t->error_scale : 1) * own;
+    return in_metric(t, &t->layer->step.error) <= doubt * t->expects * taut__planned_asks(t->layer) * own;
 }
 
 taut_status taut__auto_guard(taut__auto *a)
@@ -164,8 +165,8 @@ taut_status taut__auto_guard(taut__auto *a)
             var += a->layer_plans[l].weight * a->layer_plans[l].weight * in_metric(&a->layer_plans[l], &s->error_var);
         lossy |= compressed(a, l);
         a->watch[l].absent = !s->called;
-        a->watch[l].honest = honest(&a->layer_plans[l]);
         a->watch[l].tunable = taut__planned_scale_error(a->layer_plans[l].layer, a->layer_plans[l].error_scale);
+        a->watch[l].honest = honest(&a->layer_plans[l]);
         tunable |= a->watch[l].tunable;
     }
     budget = budget2(a, a->norm2) / a->norm2;

@@ -37,7 +37,7 @@ typedef struct taut__layer_plan { /* one layer */
     bool           scaled;  /* they count in units of the layer's scale */
     double         planned; /* squared error of its option, in the metric, as of the last plan */
     double made; /* squared error of the sum over own, in the metric, under the codec in force; < 0: not measured yet */
-    double expects; /* that error as a share of |x|^2 */
+    double expects; /* that error as a share of |x|^2, where its codec is not tuned */
     double
         carried; /* share of |x|^2 that is residual: what the step before left, over |x|^2, in the metric, fading; 0: none */
     double          left;      /* by the last step: squared, in the metric, if feedback brings it back */

@@ -60,7 +60,7 @@ static void visit_layer(taut__visit *v, taut__layer_plan *t, taut__watch *w)
     taut__visit_f64(v, &t->own.plain), taut__visit_f64(v, &t->own.weighted);
     taut__visit_f64(v, &t->ratio.plain), taut__visit_f64(v, &t->ratio.weighted);
     taut__visit_f64(v, &t->weight), taut__visit_f64(v, &t->planned), taut__visit_f64(v, &t->made);
-    taut__visit_f64(v, &t->expects), taut__visit_f64(v, &t->carried), taut__visit_f64(v, &t->left);
+    taut__visit_f64(v, &t->expects), taut__visit_within(v, &t->carried, 0, 1), taut__visit_f64(v, &t->left);
     taut__visit_f64(v, &t->reference.share.plain), taut__visit_f64(v, &t->reference.share.weighted);
     taut__visit_bool(v, &t->scaled);
     taut__visit_f64(v, &w->share), taut__visit_f64(v, &w->observed);

@@ -265,18 +265,22 @@ static taut_status find_current(pricing *p, uint32_t *current)
     return TAUT_OK;
 }
 
-/* What the codec in force is measured to make, over what is expected of it, holds for its other settings too. */
+static double measured_over(double made, double expected) { return fmin(fmax(made / expected, 0.25), 4); }
+
+/* What the codec in force is measured to make, over what is expected of it, holds for its other settings too. Its own price is what it makes now, since
+ * mostly its residual is what it will be; growth() from there, which divides by what is estimated to be left, would be noise. */
 static void correct(pricing *p, uint32_t current)
 {
     taut__observations *all = &p->o->offers.o;
     const taut_codec   *codec = taut__spec_codec(p->aggregate->current);
-    double              expected = all->option[current].error, factor;
+    double              made = p->aggregate->made, error, share;
     taut_spec           spec;
-    if (p->aggregate->made < 0 || !(expected > 0)) return;
-    factor = fmin(fmax(p->aggregate->made * p->own2 / expected, 0.25), 4);
+    if (made < 0 || !(all->option[current].error > 0)) return;
+    error = measured_over(made * p->own2, all->option[current].error);
+    share = measured_over(made, all->option[current].share);
     for (size_t i = p->offer->first; i < p->offer->first + p->offer->n; i++)
         if (taut__spec_parse(all->option[i].spec, &spec) == TAUT_OK && taut__spec_codec(&spec) == codec)
-            all->option[i].error *= factor, all->option[i].share *= factor;
+            all->option[i].error *= error, all->option[i].share *= share;
 }
 
 static taut_status offer_layer(pricing *p, double centre, uint32_t *current)

@@ -94,6 +94,9 @@ static inline bool taut__planned_scale_error(taut__planned *p, double factor)
     return true;
 }
 
+/* What it aims at over what its spec says, behind taut__planned_scale_error(). */
+static inline double taut__planned_asks(const taut__planned *p) { return p->error_scale > 0 ? p->error_scale : 1; }
+
 static inline taut_status taut__planned_ask_wide(taut__planned *p, size_t elems, size_t blocks)
 {
     p->wide_elems = elems, p->wide_blocks = blocks;
