@@ -37,10 +37,9 @@ typedef struct taut__layer_plan { /* one layer */
     bool           scaled;  /* they count in units of the layer's scale */
     double         planned; /* squared error of its option, in the metric, as of the last plan */
     double made; /* squared error of the sum over own, in the metric, under the codec in force; < 0: not measured yet */
-    double expects; /* that error as a share of |x|^2, where its codec is not tuned */
-    double
-        carried; /* share of |x|^2 that is residual: what the step before left, over |x|^2, in the metric, fading; 0: none */
-    double          left;      /* by the last step: squared, in the metric, if feedback brings it back */
+    double expects; /* that error as a share of |x|^2, at an error scale of 1 */
+    double carried; /* share of |x|^2 that the step before left over, in the metric, fading; 0: none, or no feedback */
+    double left;    /* by the last step: squared, in the metric, if feedback brings it back */
     taut__reference reference; /* like: */
     double error_scale, began; /* what the error that it is asked for is multiplied by; in a new plan, beside caution */
     uint32_t sets;             /* bits: of which sets it is */
