@@ -56,14 +56,14 @@ typedef struct taut__arms { /* arms.c: plans of several kinds, and which of them
     taut__verdict     verdict;
     taut__arm_offer   offer[TAUT_ARMS];
     uint32_t         *option[TAUT_ARMS];      /* per layer: of the last offers */
-    double            error_scale[TAUT_ARMS]; /* the guard's, of the arm's last step; 0: it had none under this plan */
+    double            error_scale[TAUT_ARMS]; /* of its options, in its last step (kept: at the plan); 0: it had none */
     taut__collective *collective;             /* per layer: scratch */
     bool              there;                  /* plans were made, of the offers that there are */
-    int               kept;                   /* the arm whose options are those in force already; 0: none */
-    int               now; /* the arm of the step under way; -1: none of them, as before the first plan */
-    int      before;       /* of the step before it, whose seconds the next exchange carries; -1: they tell nothing */
-    uint64_t shape;        /* of that step */
-    double   seconds;      /* of that step, by this rank's clock */
+    int               kept; /* the arm in force, if its options are its codecs as they were tuned; 0: none */
+    int               now;  /* the arm of the step under way; -1: none of them, as before the first plan */
+    int      before;        /* of the step before it, whose seconds the next exchange carries; -1: they tell nothing */
+    uint64_t shape;         /* of that step */
+    double   seconds;       /* of that step, by this rank's clock */
     double   codec_s, priced_s; /* of codec work on this rank since the last plan, as it was and as it was priced */
     uint32_t codec_steps;
     bool     beside;                   /* codecs worked while the program computed */
