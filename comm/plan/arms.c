@@ -134,6 +134,9 @@ taut_status taut__arms_plan(taut__auto *a)
     if (!kept) a->plans++;
     m->now = arm;
     memset(m->error_scale, 0, sizeof m->error_scale);
+    if (kept)
+        m->error_scale[arm] = taut__sets_strain(a); /* codecs stay as they are, tuned by this; so are the options */
+    else m->kept = 0;
     m->codec_s = m->priced_s = 0;
     m->codec_steps = 0;
     announce(a);
@@ -151,7 +154,11 @@ taut_status taut__arms_switch(taut__auto *a, int arm)
     if (a->stale && arm > TAUT_ARM_DENSE) return TAUT_OK; /* what it would make of these gradients is not known */
     if (!m->there || arm == m->now || a->objective != TAUT_OBJECTIVE_TIME || a->offers->o.layers != a->layers)
         return TAUT_OK;
-    if (m->now >= 0) m->error_scale[m->now] = taut__sets_strain(a);
+    if (m->now >= 0) {
+        double tuned = m->kept == m->now ? m->error_scale[m->now] : 0;
+        m->error_scale[m->now] = taut__sets_strain(a) / (tuned > 0 ? tuned : 1);
+    }
+    m->kept = 0; /* from now on codecs are as the options have them */
     m->now = arm;
     bool first = !(m->error_scale[arm] > 0);
     if (!first) a->guard.error_scale = m->error_scale[arm];

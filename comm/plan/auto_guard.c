@@ -3,9 +3,9 @@
 #include "auto_inside.h"
 #include <math.h>
 
-static const double FADE = 0.5; /* of what earlier steps had, per step */
-static const double MOST_CARRIED = 0.95;
-static const double CHANGED = 0.5; /* of norms: early plan (Accordion uses 0.5 too) */
+static const double FADE = 0.5;          /* of what earlier steps had, per step */
+static const double MOST_CARRIED = 0.95; /* what leaves more over is not offered */
+static const double CHANGED = 0.5;       /* of norms: early plan (Accordion uses 0.5 too) */
 
 /* ---- the reference ---- */
 

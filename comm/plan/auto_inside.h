@@ -37,10 +37,9 @@ typedef struct taut__layer_plan { /* one layer */
     bool           scaled;  /* they count in units of the layer's scale */
     double         planned; /* squared error of its option, in the metric, as of the last plan */
     double made; /* squared error of the sum over own, in the metric, under the codec in force; < 0: not measured yet */
-    double expects; /* that error as a share of |x|^2, where its codec is not tuned */
-    double
-        carried; /* share of |x|^2 that is residual: what the step before left, over |x|^2, in the metric, fading; 0: none */
-    double          left;      /* by the last step: squared, in the metric, if feedback brings it back */
+    double expects; /* that error as a share of |x|^2, at an error scale of 1 */
+    double carried; /* share of |x|^2 that the step before left over, in the metric, fading; 0: none, or no feedback */
+    double left;    /* by the last step: squared, in the metric, if feedback brings it back */
     taut__reference reference; /* like: */
     double error_scale, began; /* what the error that it is asked for is multiplied by; in a new plan, beside caution */
     uint32_t sets;             /* bits: of which sets it is */
@@ -57,14 +56,14 @@ typedef struct taut__arms { /* arms.c: plans of several kinds, and which of them
     taut__verdict     verdict;
     taut__arm_offer   offer[TAUT_ARMS];
     uint32_t         *option[TAUT_ARMS];      /* per layer: of the last offers */
-    double            error_scale[TAUT_ARMS]; /* the guard's, of the arm's last step; 0: it had none under this plan */
+    double            error_scale[TAUT_ARMS]; /* of its options, in its last step (kept: at the plan); 0: it had none */
     taut__collective *collective;             /* per layer: scratch */
     bool              there;                  /* plans were made, of the offers that there are */
-    int               kept;                   /* the arm whose options are those in force already; 0: none */
-    int               now; /* the arm of the step under way; -1: none of them, as before the first plan */
-    int      before;       /* of the step before it, whose seconds the next exchange carries; -1: they tell nothing */
-    uint64_t shape;        /* of that step */
-    double   seconds;      /* of that step, by this rank's clock */
+    int               kept; /* the arm in force, if its options are its codecs as they were tuned; 0: none */
+    int               now;  /* the arm of the step under way; -1: none of them, as before the first plan */
+    int      before;        /* of the step before it, whose seconds the next exchange carries; -1: they tell nothing */
+    uint64_t shape;         /* of that step */
+    double   seconds;       /* of that step, by this rank's clock */
     double   codec_s, priced_s; /* of codec work on this rank since the last plan, as it was and as it was priced */
     uint32_t codec_steps;
     bool     beside;                   /* codecs worked while the program computed */

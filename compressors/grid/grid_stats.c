@@ -19,9 +19,8 @@ enum {
     FEW = 4096,      /* elements up to which it looks for larger steps */
 };
 static const double margin = 1e-5; /* of the exact search */
-static const double rounding =
-    3 *
-    0x1p-24; /* of an element, at most, between its measured error and that of what is decoded: 1 / step, and two products */
+/* Of an element, at most, between its measured error and that of what is decoded: 1 / step, and two products. */
+static const double rounding = 3 * 0x1p-24;
 
 /* ---- the window of octaves ---- */
 

@@ -1,6 +1,7 @@
 /* test_arms.c : codec=auto keeps a plan of each kind on offer, whichever it predicts to be the fastest, so that measuring can tell that a prediction
  * was wrong. Ranks are threads; the link is told. */
 #include "comm/plan/auto_inside.h"
+#include "compressors/grid/grid.h"
 #include "tests/support/ranks.h"
 #include "../support/suite.h"
 #include <math.h>
@@ -87,9 +88,49 @@ START_TEST(every_kind_is_on_offer)
 }
 END_TEST
 
+/* What a layer's grid is asked for after a plan that was kept, as it was tuned, is what it is asked for when a trial of another arm is over. */
+static taut_status back_again(ranks_ctx *c)
+{
+    enum { SIDE = 128, LONGEST = 200 };
+    static float     x[2][SIDE * SIDE];
+    taut_layer      *layer;
+    taut__auto      *a = c->comm->autom;
+    taut__layer_plan was;
+    TAUT_TRY(taut_layer_register(c->comm, "w", TAUT_F32, 2, (size_t[]){SIDE, SIDE}, &layer));
+    for (int step = 0; step < LONGEST; step++) {
+        for (size_t i = 0; i < SIDE * SIDE; i++) x[c->rank][i] = value(c->rank, step, i);
+        TAUT_TRY(taut_allreduce(layer, x[c->rank], TAUT_MEAN));
+        TAUT_TRY(taut_step_end(c->comm));
+        was = a->layer_plans[0];
+        if (a->arms.kept > 0 && a->planned_at + 1 == a->step && fabs(was.error_scale - 1) > 0.03) break;
+    }
+    int              arm = a->arms.now;
+    const taut_spec *spec = &layer->planned.spec;
+    double           rel = spec->stage[0].value[GRID_KEY_REL];
+    NEED(arm > 0 && arm == a->arms.kept && taut__spec_codec(spec) == &taut__codec_grid);
+    for (int again = 0; again < 2; again++) {
+        TAUT_TRY(taut__arms_switch(a, TAUT_ARM_DENSE));
+        NEED(taut__spec_caps(spec) & TAUT_CAP_LOSSLESS);
+        TAUT_TRY(taut__arms_switch(a, arm));
+        double now = spec->stage[0].value[GRID_KEY_REL] * a->layer_plans[0].error_scale;
+        NEED(fabs(now / (rel * was.error_scale) - 1) < 0.01);
+    }
+    return TAUT_OK;
+}
+
+START_TEST(a_trial_leaves_what_was_tuned)
+{
+    taut_config cfg = TAUT_CONFIG_INIT;
+    cfg.codec = "auto", cfg.objective = "time", cfg.budget = "rel=0.1", cfg.link = "100mbit", cfg.metric = "plain";
+    cfg.replan_steps = 10;
+    ranks_ok(2, &cfg, back_again, NULL);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("arms");
     tcase_add_loop_test(suite_case(s, "offers", 0), every_kind_is_on_offer, 0, CASES);
+    tcase_add_test(suite_case(s, "tuned", 0), a_trial_leaves_what_was_tuned);
     return suite_run(s);
 }

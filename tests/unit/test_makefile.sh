@@ -12,7 +12,7 @@ expect() { if [ "$2" = "$3" ]; then pass; else fail "$1: $2, expected $3"; fi; }
 
 # ---- what files are compiled for, a CPU is asked for ----
 for isa in $(sed -n 's/^\(AVX2\|AVX512\|VBMI2\)_FLAGS *:= //p' Makefile | tr ' ' '\n' | sed -n 's/^-m//p'); do
-    grep -qi "\(supports(\"\|has_.*\)$isa" compressors/dispatch.c && pass || fail "files are compiled with -m$isa, which dispatch.c does not ask for"
+    grep -qi "supports(\"$isa\"\|has_[a-z0-9_]*$isa" compressors/dispatch.c && pass || fail "files are compiled with -m$isa, which dispatch.c does not ask for"
 done
 
 # ---- stamps ----
