@@ -61,7 +61,7 @@ static taut__measured_sum expand(const taut__blocks *b, const moments *m)
     for (size_t i = 0; i < b->n; i++)
         if (isfinite(b->t[i])) spread += (b->t[i] - mean) * (b->t[i] - mean);
     spread = m->n > 1 ? spread / (m->n - 1) : 2 * mean * mean;
-    return (taut__measured_sum){b->all * mean, b->all * b->all * spread / m->n};
+    return (taut__measured_sum){fmax(b->all * mean, 0), b->all * b->all * spread / m->n};
 }
 
 /* The spread over blocks, in units of the ratio, of this sample and earlier ones. */

@@ -81,7 +81,7 @@ void taut__comm_discard(taut_comm *comm)
     taut__free(comm->lent), taut__free(comm->loads.rank);
     comm->ctx.t->ops->destroy(comm->ctx.t);
     if (keep) return; /* exchanges at a step's end and of the handshake */
-    taut__free(comm->control);
+    taut__free(comm->control), taut__free(comm->run);
     taut__free(comm);
 }
 

@@ -83,7 +83,7 @@ struct taut_layer {
 
 /* Of all that ranks tell each other except frames, which have the wire version: statistics on which codecs agree, what rides in the exchange of
  * a step's end, tags, orders of messages. Raised whenever one of them changes, so that ranks of different builds say so. */
-enum { TAUT_EXCHANGE_VERSION = 8 };
+enum { TAUT_EXCHANGE_VERSION = 9 };
 
 enum { TAUT_HANDSHAKE_LINE = 320 };
 typedef struct taut__handshake_line {
@@ -141,8 +141,10 @@ struct taut_comm {
     bool            opened; /* codec=auto has probed */
     taut__bucket  **bucket;
     size_t          buckets;
-    double         *control;   /* step_end: its values, then what is sent of them, twice */
-    size_t          control_n; /* doubles of one of the three */
+    double         *control;   /* step_end: its values, and what is sent of them */
+    size_t          control_n; /* doubles */
+    taut__run      *run;       /* step_end: how they travel; room for run_n */
+    size_t          run_n;
     taut__sampling  sampling;
     const taut__plan_hooks *hooks;
     taut__auto             *autom;
@@ -316,9 +318,10 @@ void taut__sample_lost(taut__reduction *red, taut__range r, const float *lost, f
 void taut__sample_result(taut_layer *layer);
 /* Of a step: how many values ride in the exchange; filled in; and taken from the sums, which stay where they are until the measurement.
  * scratch and wide: as many floats as there are halves. */
-taut__sample_values taut__sample_count(const taut_comm *comm);
-void                taut__sample_put(const taut_comm *comm, float *floats, uint16_t *halves, float *scratch);
-void                taut__sample_take(taut_comm *comm, const float *floats, const uint16_t *halves, float *wide);
+/* How samples travel, so many floats: returns the number of runs. run NULL: only that. */
+size_t taut__sample_runs(const taut_comm *comm, taut__run *run, size_t *floats);
+void   taut__sample_put(const taut_comm *comm, float *v);
+void   taut__sample_take(taut_comm *comm, float *v); /* of all ranks, added; stays there until the next step */
 /* x of every encoder, after a step that was asked for it; x of this rank in wide blocks, which are taken from now on. */
 taut__apart taut__sample_apart(const taut_layer *layer);
 taut__wide  taut__sample_wide(const taut_layer *layer);

@@ -66,8 +66,13 @@ uint64_t taut__handshake_digest(const taut_comm *comm)
     uint64_t h = taut__seed(comm->drops, comm->steps); /* what is sampled depends on the step */
     for (size_t i = 0; i < comm->layers; i++) {
         const taut_layer *l = comm->layer[i];
-        uint64_t          did[5] = {called(l) ? l->ops : 0, l->operand.tensor.scale_n, l->scale_hash, shared_calls(l),
-                           taut__axes_digest(l->operand.axes)};
+        uint64_t          did[] = {called(l) ? l->ops : 0,
+                          l->operand.calls - l->calls_at_step,
+                          l->gathers,
+                          l->operand.tensor.scale_n,
+                          l->scale_hash,
+                          shared_calls(l),
+                          taut__axes_digest(l->operand.axes)};
         h = spec_hash(&l->operand.wire, XXH3_64bits_withSeed(did, sizeof did, h));
     }
     return h;

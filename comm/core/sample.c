@@ -1,32 +1,76 @@
 /* sample.c : see sample.h. */
-#include "../../compressors/dispatch.h"
-#include "../../compressors/vec/vec.h"
 #include "../reduce/input.h"
 #include "sample_blocks.h"
 #include <math.h>
 #include <string.h>
 
-enum { LARGE_MODEL = 1 << 22, LEAST_BLOCKS = 4, TINY_BLOCKS = 16, MOST_BLOCKS = 4096, APART_RANKS = 16 };
-/* Of the bytes of 2 bits per element: of large models the samples, of others the statistics too; and at most, the samples alone. */
-static const double SHARE = 0.008, SHARE_SMALL = 0.05, MOST_SHARE = 0.012, MOST_SHARE_SMALL = 0.03;
+enum {
+    LARGE_MODEL = 1 << 22,
+    LEAST_BLOCKS = 4,
+    TINY_LEAST = 8,
+    TINY_BLOCKS = 28,
+    MOST_BLOCKS = 4096,
+    APART_RANKS = 16
+};
+/* Of the bytes of 2 bits per element: of large models the samples, of others the statistics too; and at most, the samples alone; of tiny ones
+ * everything. */
+static const double SHARE = 0.008, SHARE_SMALL = 0.05, MOST_SHARE = 0.012, MOST_SHARE_SMALL = 0.03, SHARE_TINY = 0.053;
+static const double PLAN_BYTES = 8; /* of a plan, per layer and step */
 
 /* Standard deviation of the measured error, relative, above which more blocks are taken in the next step, and below which fewer. */
 static const double VAGUE = 0.07, SHARP = 0.05, MORE = 1.25, LESS = 0.94;
 
 /* ---- how many, and which ---- */
 
-/* Blocks per block of a model of so many elements, beside so many bytes of other statistics; at most, and this share of the least. A block of the
- * exchange is its elements and a few controls, sent in every round of recursive doubling, and in one more where ranks are no power of two. */
-static double rate_of(const taut_comm *comm, double elems, double others, double more)
+/* Messages of the exchange: one in every round of recursive doubling, and one more where ranks are no power of two. */
+static int rounds_of(const taut_comm *comm)
 {
-    int    p = comm->ctx.all.size, w = taut__power_below(p), rounds = taut__log2(w) + (w < p);
+    int p = comm->ctx.all.size, w = taut__power_below(p);
+    return taut__log2(w) + (w < p);
+}
+
+/* What a rank sends of so many elements at 2 bits each. */
+static double coded_bytes(const taut_comm *comm, double elems)
+{
+    int p = comm->ctx.all.size;
+    return elems / 4 * (p == 2 ? 1 : 2.0 * (p - 1) / p);
+}
+
+/* Blocks per block of a model of so many elements, beside so many bytes of other statistics, where so many fit into a tiny model's share; at most, and
+ * this share of the least. Reckoned as bf16. */
+static double rate_of(const taut_comm *comm, double elems, double others, double fit, double more)
+{
+    int    rounds = rounds_of(comm);
     bool   large = elems >= LARGE_MODEL;
-    double coded = elems / 4 * (p == 2 ? 1 : 2.0 * (p - 1) / p); /* bytes at 2 bits per element */
-    double block = rounds * (BLOCK + CONTROLS) * sizeof(uint16_t);
+    double coded = coded_bytes(comm, elems), block = rounds * (BLOCK + CONTROLS) * sizeof(uint16_t);
     double least = fmax((large ? SHARE * coded : SHARE_SMALL * coded - rounds * others) / block, LEAST_BLOCKS);
-    double most = fmax((large ? MOST_SHARE : MOST_SHARE_SMALL) * coded / block,
-                       TINY_BLOCKS); /* where that is less than the least, it is the number */
+    double most =
+        fmax((large ? MOST_SHARE : MOST_SHARE_SMALL) * coded / block,
+             fmin(fmax(fit, TINY_LEAST), TINY_BLOCKS)); /* where that is less than the least, it is the number */
     return fmin(fmin(more * least, most), MOST_BLOCKS) / (elems / BLOCK);
+}
+
+/* Bytes of a block in the next step, where they are few: the mean, as blocks are distributed. */
+static double block_bytes(const taut_comm *comm)
+{
+    double bytes = 0, all = 0;
+    for (size_t i = 0; i < comm->layers; i++) {
+        const taut_layer *l = comm->layer[i];
+        double            part = l->sample.density * (double)l->operand.tensor.elems;
+        size_t            controls = CONTROLS * (1 + (size_t)has_scale(l));
+        if (l->bucket || !l->operand.lossy) continue;
+        all += part;
+        bytes += part * (double)(1 + controls + (l->sample.form == TAUT_SAMPLES_6BIT ? 6 : BLOCK));
+    }
+    return all > 0 ? bytes / all : BLOCK + CONTROLS;
+}
+
+static double blocks_that_fit(const taut_comm *comm, double elems, double others)
+{
+    size_t planned = 0;
+    for (size_t i = 0; comm->autom && i < comm->layers; i++) planned += comm->layer[i]->automatic;
+    others += PLAN_BYTES * (double)planned;
+    return (SHARE_TINY * coded_bytes(comm, elems) / rounds_of(comm) - others) / block_bytes(comm);
 }
 
 /* A layer that not all ranks are known to have registered counts as a model of its own. */
@@ -34,7 +78,7 @@ static double blocks_wanted(const taut_layer *l)
 {
     const taut__sampling *s = &l->comm->sampling;
     double                rate = l->index < s->layers ? s->rate * l->sample.density
-                                                      : rate_of(l->comm, (double)l->operand.tensor.elems, 0, INFINITY);
+                                                      : rate_of(l->comm, (double)l->operand.tensor.elems, 0, INFINITY, INFINITY);
     if (l->sample.scattered) rate *= (double)(BLOCK + CONTROLS) / (2 * BLOCK + CONTROLS);
     if (s->apart) rate *= fmin(1, (double)APART_RANKS / taut__group_of(&l->comm->ctx, &l->operand)->size);
     return rate * (double)blocks_of(l);
@@ -106,9 +150,9 @@ taut_status taut__sample_prepare(taut_layer *l)
     taut__sample *s = &l->sample;
     size_t        room;
     if (l->comm->ctx.all.size < 2 || l->bucket || s->room > 0 || !(l->operand.lossy || l->automatic)) return TAUT_OK;
-    room =
-        taut__min((size_t)(rate_of(l->comm, (double)l->operand.tensor.elems, 0, INFINITY) * (double)blocks_of(l)) + 1,
-                  blocks_of(l));
+    room = taut__min(
+        (size_t)(rate_of(l->comm, (double)l->operand.tensor.elems, 0, INFINITY, INFINITY) * (double)blocks_of(l)) + 1,
+        blocks_of(l));
     s->at = taut__alloc(room, sizeof *s->at);
     s->x = taut__alloc(3 * room * BLOCK, sizeof *s->x);
     if (!s->at || !s->x) {
@@ -124,7 +168,7 @@ taut_status taut__sample_prepare(taut_layer *l)
 void taut__sample_reset(taut_layer *l)
 {
     double p = l->comm->ctx.all.size;
-    l->sample.coarse = false;
+    l->sample.form = TAUT_SAMPLES_F32;
     for (int i = 0; i < 2; i++) {
         taut__ratio_reset(&l->sample.error[i], 1, 2 * p); /* p where all errors are equal, and a sum's own on top */
         taut__ratio_reset(&l->sample.norm[i], 1, p);
@@ -239,14 +283,40 @@ static size_t values(const taut_layer *l, size_t blocks)
     return before_result(l, blocks) + (l->sample.scattered ? BLOCK * blocks : 0);
 }
 
-taut__sample_values taut__sample_count(const taut_comm *comm)
+/* Appends a run, unless it is empty. */
+static size_t add_run(taut__run *run, size_t n, taut__as as, size_t values)
 {
-    taut__sample_values n = {0};
+    if (values == 0) return n;
+    if (run) run[n] = (taut__run){as, (uint32_t)values};
+    return n + 1;
+}
+
+size_t taut__sample_runs(const taut_comm *comm, taut__run *run, size_t *floats)
+{
+    size_t n = 0;
+    *floats = 0;
     for (size_t i = 0; i < comm->layers; i++) {
         const taut_layer *l = comm->layer[i];
-        *(l->sample.coarse ? &n.halves : &n.floats) += values(l, count(l));
+        size_t            blocks = count(l), all = values(l, blocks), x = blocks * BLOCK * encoders(l);
+        bool              groups = in_groups(l);
+        n = add_run(run, n, as_of(l), groups ? x : all);
+        if (groups) n = add_run(run, n, TAUT_AS_LEVEL, before_result(l, blocks) - x);
+        if (groups) n = add_run(run, n, as_of(l), all - before_result(l, blocks));
+        *floats += all;
     }
     return n;
+}
+
+/* Blocks, one set or several of them, to the units in which they travel, or back. */
+static void change_units(const taut_layer *l, float *x, size_t n, bool back)
+{
+    const taut__sample *s = &l->sample;
+    double              unit = group_unit(l);
+    if (!in_groups(l) || s->blocks == 0) return;
+    for (size_t i = 0; i < n; i++) {
+        double gain = group_gain(l, unit, s->at[i / BLOCK % s->blocks] + i % BLOCK);
+        x[i] = (float)(back ? (double)x[i] / gain : (double)x[i] * gain);
+    }
 }
 
 static void put_control(const taut_layer *l, float *v)
@@ -285,36 +355,39 @@ static void put_layer(const taut_layer *l, size_t blocks, float *v)
     memset(v, 0, values(l, blocks) * sizeof *v);
     if (blocks == 0 || !s->taken || s->blocks != blocks || seat < 0) return;
     memcpy(v + (l->comm->sampling.apart ? (size_t)seat * x : 0), s->x, x * sizeof *v);
+    change_units(l, v, encoders(l) * x, false);
     put_control(l, v + encoders(l) * x);
-    if (s->scattered) put_part(l, v + before_result(l, blocks));
+    if (!s->scattered) return;
+    put_part(l, v + before_result(l, blocks));
+    change_units(l, v + before_result(l, blocks), x, false);
 }
 
 /* A layer without a collective in this step leaves its place empty. */
-void taut__sample_put(const taut_comm *comm, float *floats, uint16_t *halves, float *scratch)
+void taut__sample_put(const taut_comm *comm, float *v)
 {
-    const struct taut__vec_kernels *vec = taut__simd_get()->vec;
     for (size_t i = 0; i < comm->layers; i++) {
         const taut_layer *l = comm->layer[i];
-        size_t            blocks = count(l), n = values(l, blocks);
-        put_layer(l, blocks, l->sample.coarse ? scratch : floats);
-        if (l->sample.coarse) vec->to_bf16(halves, scratch, n), halves += n;
-        else floats += n;
+        size_t            blocks = count(l);
+        put_layer(l, blocks, v);
+        v += values(l, blocks);
     }
 }
 
-void taut__sample_take(taut_comm *comm, const float *floats, const uint16_t *halves, float *wide)
+void taut__sample_take(taut_comm *comm, float *v)
 {
-    const struct taut__vec_kernels *vec = taut__simd_get()->vec;
     for (size_t i = 0; i < comm->layers; i++) {
         taut_layer *l = comm->layer[i];
-        size_t      blocks = count(l), n = values(l, blocks);
-        if (l->sample.coarse) vec->from_bf16(wide, halves, n);
-        l->sample.sums = l->sample.coarse ? wide : floats;
-        l->sample.control = l->sample.sums + blocks * BLOCK * encoders(l);
-        if (l->sample.scattered && l->sample.blocks == blocks && blocks > 0)
-            memcpy(l->sample.result, l->sample.sums + before_result(l, blocks), BLOCK * blocks * sizeof *floats);
-        if (l->sample.coarse) wide += n, halves += n;
-        else floats += n;
+        size_t      blocks = count(l), x = BLOCK * blocks;
+        bool        there = l->sample.blocks == blocks && blocks > 0;
+        l->sample.sums = v;
+        l->sample.control = v + x * encoders(l);
+        if (there) change_units(l, v, x * encoders(l), true);
+        if (l->sample.scattered && there) {
+            float *result = v + before_result(l, blocks);
+            change_units(l, result, x, true);
+            memcpy(l->sample.result, result, x * sizeof *v);
+        }
+        v += values(l, blocks);
     }
 }
 
@@ -349,13 +422,14 @@ static void distribute(taut_comm *comm, double elems)
 void taut__sample_agree(taut_comm *comm, double others, double noise)
 {
     taut__sampling *a = &comm->sampling;
-    double          elems = 0, most;
+    double          elems = 0, fit, most;
     for (size_t i = 0; i < comm->layers; i++) elems += (double)comm->layer[i]->operand.tensor.elems;
     distribute(comm, elems);
     adapt(a, noise);
     a->layers = comm->layers;
-    a->rate = elems > 0 ? rate_of(comm, elems, others, a->more) : 0;
-    most = elems > 0 ? rate_of(comm, elems, others, INFINITY) / rate_of(comm, elems, others, 1) : 1;
+    fit = elems > 0 ? blocks_that_fit(comm, elems, others) : 0;
+    a->rate = elems > 0 ? rate_of(comm, elems, others, fit, a->more) : 0;
+    most = elems > 0 ? rate_of(comm, elems, others, fit, INFINITY) / rate_of(comm, elems, others, fit, 1) : 1;
     a->more = fmin(a->more, most); /* from there it falls at once */
 }
 

@@ -2,6 +2,8 @@
 #ifndef TAUT_SAMPLE_BLOCKS_H
 #define TAUT_SAMPLE_BLOCKS_H
 
+#include "../../scheduler/budget.h"
+#include "../sum/step_sums.h"
 #include "communicator.h"
 #include <math.h>
 
@@ -42,6 +44,44 @@ static inline double weighted_unit(const taut_layer *l, size_t k)
     for (size_t i = 0; i < BLOCK && l->sample.at[k] + i < l->operand.tensor.elems; i++)
         least = fmin(least, unit2(&l->operand.tensor, l->sample.at[k] + i));
     return control_unit(l) / least;
+}
+
+/* In groups (sum/step_sums.h) each block has a unit of its own, and all are in the layer's. Apart, plans look at single ranks' x, which 8 bits serve. */
+static inline taut__sample_form form_of(const taut_layer *l)
+{
+    int most = l->comm->sampling.apart ? TAUT_SAMPLES_8BIT : TAUT_SAMPLES_6BIT;
+    return (taut__sample_form)(l->sample.form < most ? l->sample.form : most);
+}
+
+static inline bool in_groups(const taut_layer *l) { return form_of(l) >= TAUT_SAMPLES_8BIT; }
+
+static inline taut__as as_of(const taut_layer *l)
+{
+    static const taut__as as[] = {TAUT_AS_FLOAT, TAUT_AS_HALF, TAUT_AS_GROUP8, TAUT_AS_GROUP6};
+    return as[form_of(l)];
+}
+
+/* Where the budget is in units of a scale, which may differ much within a block, so are its elements. */
+static inline bool scaled_groups(const taut_layer *l)
+{
+    return has_scale(l) && l->comm->ctx.set.metric == TAUT_METRIC_OPTIMIZER;
+}
+
+/* What an element is multiplied by. */
+static inline double group_unit(const taut_layer *l)
+{
+    const taut_norm2 *own = &l->shown.own;
+    double            mean2 = (scaled_groups(l) ? own->weighted : own->plain) / (double)l->operand.tensor.elems;
+    int               exponent;
+    if (!(mean2 > 0) || !isfinite(mean2)) return 1;
+    frexp(mean2, &exponent);
+    return ldexp(1, -(exponent / 2));
+}
+
+static inline double group_gain(const taut_layer *l, double unit, size_t i)
+{
+    bool scaled = scaled_groups(l) && i < l->operand.tensor.elems;
+    return scaled ? unit / (double)taut__unit_at(&l->operand.tensor, i) : unit;
 }
 
 /* ---- sample_device.c ---- samples of a layer whose buffers lie on a device: picked there, block by block, in the order of the stream, and brought to the

@@ -5,6 +5,8 @@ static const double TINY2 = 1e-66; /* mean square below which bf16, least 1.2e-3
 /* Squared errors over squared inputs from which on samples travel as bf16. Rounding x of p ranks to it, and their sums in every round, errs
  * by about 2.4e-6 (1 + log2 p) of the inputs' squares where ranks are independent, p times that where they are equal. */
 static const double COARSE = 2e-3;
+/* ... and in groups of 8 and of 6 bits, whose roundings err by some 2e-5 and 3.5e-4 of them, most of which is taken off again. */
+static const double COARSE8 = 0.004, COARSE6 = 0.05;
 
 static double sum_at(const taut_layer *l, size_t i)
 {
@@ -12,6 +14,38 @@ static double sum_at(const taut_layer *l, size_t i)
     double              sum = 0;
     for (size_t q = 0; q < encoders(l); q++) sum += s->sums[q * s->blocks * BLOCK + i];
     return sum;
+}
+
+/* Squared roundings of all that was added (small_allreduce.h), in those of the last sum. With a share c of the inputs' squares in common, sums of n
+ * ranks have squares (1 - c) + n c times those of their inputs. */
+static double roundings(const taut_layer *l)
+{
+    double p = l->comm->ctx.all.size, w = taut__power_below((int)p), folded = (p - w) / p, back = w < p;
+    double own = l->shown.own.plain, together = own > 0 ? l->shown.sum.plain / own : 1, c;
+    double apart = taut__log2((int)w) + folded + back, common = p / w * (w - 1) + folded + back * p;
+    together = fmin(fmax(together, 0.25), p);
+    c = fmax((together - 1) / (p - 1), 0);
+    return (apart * (1 - c) + common * c) / together;
+}
+
+static double grain2(const taut_layer *l, const float *x, size_t at, double unit)
+{
+    double most = 0, grain;
+    for (size_t i = 0; i < BLOCK; i++) most = fmax(most, fabs((double)x[i] * group_gain(l, unit, at + i)));
+    grain = (double)taut__step_grain(as_of(l), (float)most);
+    return grain * grain;
+}
+
+/* The expected square of what rounding added to an element of block k, in units of the group. */
+static double rounding2(const taut_layer *l, size_t k, double unit)
+{
+    const taut__sample *s = &l->sample;
+    size_t              x = s->blocks * BLOCK;
+    double              sum = 0, times = l->comm->sampling.apart ? 1 : roundings(l);
+    if (!in_groups(l)) return 0;
+    for (size_t q = 0; q < encoders(l); q++) sum += times * grain2(l, s->sums + q * x + k * BLOCK, s->at[k], unit);
+    if (s->scattered) sum += grain2(l, s->result + k * BLOCK, s->at[k], unit) / ((double)s->factor * (double)s->factor);
+    return sum / 12;
 }
 
 typedef struct block_sums {
@@ -22,10 +56,12 @@ static block_sums look(const taut_layer *l, size_t k, bool weighted)
 {
     const taut__sample *s = &l->sample;
     block_sums          b = {0};
+    double              unit = group_unit(l), rounding = rounding2(l, k, unit);
     for (size_t i = 0; i < BLOCK && s->at[k] + i < l->operand.tensor.elems; i++) {
         double y = s->result[k * BLOCK + i] / s->factor, x = sum_at(l, k * BLOCK + i), e = y - x;
         double u = weighted ? unit2(&l->operand.tensor, s->at[k] + i) : 1;
-        b.error += u * e * e;
+        double g = group_gain(l, unit, s->at[k] + i);
+        b.error += u * (e * e - rounding / (g * g));
         b.inner += u * y * e;
         b.result += u * y * y;
         b.sum += u * x * x;
@@ -129,6 +165,15 @@ static bool like_the_last(const taut_layer *l, const taut__layer_sums *raw, doub
     return s->blocks < FEW || (result <= most * mean && result * most >= mean);
 }
 
+/* In a scale's units only where that is what counts: else what is coarse in one unit may be all there is in another. */
+static taut__sample_form next_form(const taut_layer *l, const taut__layer_sums *raw, const taut__layer_measured *m)
+{
+    double share = fmin(m->error[0].value / raw->own.plain, m->error[1].value / raw->own.weighted);
+    if (!(share > COARSE) || !(raw->own.plain > TINY2 * (double)l->operand.tensor.elems)) return TAUT_SAMPLES_F32;
+    if (!(share > COARSE8) || (has_scale(l) && !scaled_groups(l))) return TAUT_SAMPLES_BF16;
+    return share > COARSE6 ? TAUT_SAMPLES_6BIT : TAUT_SAMPLES_8BIT;
+}
+
 bool taut__sample_measure(taut_layer *l, const taut__layer_sums *raw, double calls, taut__layer_measured *m)
 {
     bool several = calls > 1;
@@ -141,7 +186,6 @@ bool taut__sample_measure(taut_layer *l, const taut__layer_sums *raw, double cal
         double unit = unit2(&l->operand.tensor, 0);
         m->error[1] = scaled(m->error[0], unit), m->norm[1] = scaled(m->norm[0], unit);
     }
-    l->sample.coarse = m->error[0].value > COARSE * raw->own.plain && m->error[1].value > COARSE * raw->own.weighted &&
-                       raw->own.plain > TINY2 * (double)l->operand.tensor.elems;
+    l->sample.form = next_form(l, raw, m);
     return true;
 }

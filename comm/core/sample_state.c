@@ -2,7 +2,7 @@
  * would have without a break, and codec=auto, which they steer, does the same. Sections of state.h:
  *   of a layer   f64 own, own_error, error, error_var, sum, sum_var (plain, in units of the scale each), seconds, u64 called, measured;
  *                six ratios (error, norm, near: plain, in units of the scale): f64 mean, var, most, block, weight, restless, lean, u64 steps;
- *                f64 counts (error, norm), density, u64 coarse; f64 the relative error that its codec aims at, 0: none
+ *                f64 counts (error, norm), density, u64 form; f64 the relative error that its codec aims at, 0: none
  *   of all       u64 layers, f64 rate, more, u64 apart */
 #include "../base/visit.h"
 #include "communicator.h"
@@ -46,7 +46,7 @@ static void visit(taut__visit *v, taut_layer *l)
     for (int i = 0; i < 2; i++) visit_ratio(v, &s->error[i]), visit_ratio(v, &s->norm[i]), visit_ratio(v, &s->near[i]);
     taut__visit_f64s(v, s->counts, 2);
     taut__visit_within(v, &s->density, 0, 1e30);
-    taut__visit_bool(v, &s->coarse);
+    taut__visit_int(v, &s->form, TAUT_SAMPLES_F32, TAUT_SAMPLES_6BIT);
     visit_aim(v, l);
 }
 

@@ -8,11 +8,11 @@
 
 /* ---- the exchange ---- */
 
-static taut_status room(taut_comm *comm, size_t n)
+static taut_status make_room(taut_comm *comm, size_t n)
 {
     if (n <= comm->control_n) return TAUT_OK;
     n += n / 8; /* how many blocks are sampled differs a little from step to step */
-    double *more = taut__alloc(3 * n, sizeof *more);
+    double *more = taut__alloc(n, sizeof *more);
     if (!more) return taut__fail(TAUT_E_NOMEM, "out of memory for the statistics of %zu layers", comm->layers);
     taut__free(comm->control);
     comm->control = more;
@@ -20,8 +20,8 @@ static taut_status room(taut_comm *comm, size_t n)
     return TAUT_OK;
 }
 
-/* A layer's values: own, error and result, plain and, where they are not the plain ones in another unit, weighted; of one that never loses
- * anything only the result; then how many sums the ranks made, and how many ranks sampled the last one's result. */
+/* A layer's values: result, own and error, plain and, where they are not the plain ones in another unit, weighted; of one that never loses
+ * anything only the result. */
 typedef struct layer_values {
     bool   errs;
     size_t kinds, n;
@@ -31,7 +31,7 @@ static layer_values values_of(const taut_layer *l)
 {
     bool   errs = l->operand.lossy || l->automatic;
     size_t kinds = l->operand.tensor.scale_n > 1 ? 2 : 1;
-    return (layer_values){errs, kinds, errs ? 3 * kinds + 2 : kinds + 1};
+    return (layer_values){errs, kinds, (errs ? 3 : 1) * kinds};
 }
 
 static size_t count_values(const taut_comm *comm)
@@ -48,33 +48,51 @@ static size_t count_automatic(const taut_comm *comm)
     return n;
 }
 
-/* What a step's exchange takes besides samples and the plan's, in bytes. */
-static double usual_bytes(const taut_comm *comm)
+/* Norms travel in units of the last step's, as a power of two: those that are like them are the most precise. */
+static double unit_of(const taut_layer *l, size_t kind)
 {
-    enum { EXACT = 4 }; /* the words at the front, and what the plan sends in every step */
-    return EXACT * sizeof(double) + (double)(count_values(comm) + count_automatic(comm)) * sizeof(uint32_t);
+    const taut__layer_sums *s = &l->shown;
+    const taut_norm2       *of = s->own.plain > 0 ? &s->own : &s->sum;
+    double                  norm = kind ? of->weighted : of->plain;
+    int                     exponent;
+    if (!(norm > 0) || !isfinite(norm)) return 1;
+    frexp(norm, &exponent);
+    return ldexp(1, exponent);
 }
+
+static bool called(const taut_layer *l) { return l->operand.calls != l->calls_at_step; }
 
 static size_t fill(const taut_layer *l, double *v)
 {
     const taut__step_record *r = &l->lost;
     layer_values             n = values_of(l);
     memset(v, 0, n.n * sizeof *v);
-    if (l->operand.calls == l->calls_at_step) return n.n;
+    if (!called(l)) return n.n;
     const double own[] = {r->own.plain, r->own.weighted}, sum[] = {r->sum.plain, r->sum.weighted};
     const double error[] = {r->error.plain + r->requantization_error.plain,
                             r->error.weighted + r->requantization_error.weighted};
     for (size_t k = 0; k < n.kinds; k++) {
-        *v++ = sum[k];
-        if (n.errs) *v++ = own[k], *v++ = error[k];
+        double by = 1 / unit_of(l, k);
+        *v++ = by * sum[k];
+        if (n.errs) *v++ = by * own[k], *v++ = by * error[k];
     }
-    *v++ = (double)taut__max(l->operand.calls - l->calls_at_step - l->gathers, 1);
-    if (n.errs) *v = l->sample.taken && l->operand.calls > l->calls_at_step + l->gathers;
     return n.n;
 }
 
+/* Sums that this step made of the layer; as all ranks have made them: the digest says so. */
+static uint64_t sums_of(const taut_layer *l)
+{
+    return called(l) ? taut__max(l->operand.calls - l->calls_at_step - l->gathers, 1) : 0;
+}
+
+/* Has this rank sampled the last one's result? */
+static bool sampled_here(const taut_layer *l)
+{
+    return l->sample.taken && l->operand.calls > l->calls_at_step + l->gathers;
+}
+
 /* Where one value is in the plain unit, the other is that one in the scale's. */
-static layer_values unfill(const taut_layer *l, const double *v, taut__layer_sums *s, double *calls, double *sampled)
+static size_t unfill(const taut_layer *l, const double *v, taut__layer_sums *s)
 {
     layer_values  n = values_of(l);
     double        unit = l->operand.tensor.scale_n == 1
@@ -83,18 +101,17 @@ static layer_values unfill(const taut_layer *l, const double *v, taut__layer_sum
     double        own[2] = {0}, error[2] = {0}, sum[2] = {0};
     const double *at = v;
     for (size_t k = 0; k < n.kinds; k++) {
-        sum[k] = *at++;
-        if (n.errs) own[k] = *at++, error[k] = *at++;
+        double by = unit_of(l, k);
+        sum[k] = by * *at++;
+        if (n.errs) own[k] = by * *at++, error[k] = by * *at++;
     }
     if (n.kinds == 1) sum[1] = unit * sum[0], own[1] = unit * own[0], error[1] = unit * error[0];
     *s = (taut__layer_sums){.own = {own[0], own[1]},
                             .own_error = {error[0], error[1]},
                             .error = {error[0], error[1]},
                             .sum = {sum[0], sum[1]},
-                            .called = at[0] > 0};
-    *calls = at[0] / l->comm->ctx.all.size;
-    *sampled = n.errs ? at[1] : 0;
-    return n;
+                            .called = called(l)};
+    return n.n;
 }
 
 static void take_measured(taut__layer_sums *s, const taut__layer_measured *m)
@@ -109,18 +126,18 @@ static void take_measured(taut__layer_sums *s, const taut__layer_measured *m)
 /* What this layer's collective took here, peers' lateness included; the least over ranks is without it. */
 static double own_seconds(const taut_layer *l)
 {
-    return l->operand.calls > l->calls_at_step ? l->reduction.record.end_s - l->reduction.record.begin_s : INFINITY;
+    return called(l) ? l->reduction.record.end_s - l->reduction.record.begin_s : INFINITY;
 }
 
-/* A norm of NaN says that some rank found NaN or Inf in the sum: for the plan, as before, what is finite counts. Returns the values used. */
-static size_t take(taut_layer *l, const double *v)
+/* A norm of NaN says that some rank found NaN or Inf in the sum: for the plan, as before, what is finite counts. sampled: by all ranks.
+ * Returns the values used. */
+static size_t take(taut_layer *l, const double *v, bool sampled)
 {
     taut__layer_measured m;
-    double               calls, sampled;
-    size_t               n = unfill(l, v, &l->planned.step, &calls, &sampled).n;
+    size_t               n = unfill(l, v, &l->planned.step);
     l->comm->bad |= isnan(l->planned.step.sum.plain);
     if (isnan(l->planned.step.sum.plain)) l->planned.step.sum = (taut_norm2){0, 0};
-    if ((int)sampled == l->comm->ctx.all.size && taut__sample_measure(l, &l->planned.step, calls, &m))
+    if (sampled && taut__sample_measure(l, &l->planned.step, (double)sums_of(l), &m))
         take_measured(&l->planned.step, &m);
     if (l->planned.step.called) l->shown = l->planned.step;
     return n;
@@ -161,50 +178,69 @@ static void relate(taut_comm *comm)
     comm->planning.norm2 = norm_metric.value;
 }
 
-/* A step's values as doubles, and on the wire; both in comm->control. */
+/* A step's values: of the layers, of the plan, seconds of which the least is taken, and whether a layer was sampled by all; then samples. */
 typedef struct parcel {
-    size_t layers, extra, exact; /* doubles of the layers; of the plan, of which the first `exact` travel as they are */
-    taut__sums n;                /* on the wire */
-    size_t     all;              /* doubles of room for any of: values; what is sent; what is received */
-    double    *values, *wire, *in;
+    size_t             layers, extra, automatic, floats;
+    taut__contribution plan;
+    taut__step_sums    sums;
+    size_t             in_room; /* bytes of what may be received */
+    uint8_t           *wire, *in;
 } parcel;
 
-static uint32_t *shorts_of(const parcel *p) { return (uint32_t *)(void *)(p->wire + TAUT_SUMS_WORDS + p->n.doubles); }
-static float    *floats_of(const parcel *p) { return (float *)(void *)(shorts_of(p) + p->n.shorts + p->n.least); }
-static uint16_t *halves_of(const parcel *p) { return (uint16_t *)(void *)(floats_of(p) + p->n.floats); }
-
-/* The layers' values, what of the plan's needs no more precision, and those of which the least is taken are shorts. */
-static double *short_value(const parcel *p, size_t i) { return p->values + (i < p->layers ? i : i + p->exact); }
-
-static void pack(parcel *p)
+static taut_status list_runs(taut_comm *comm, parcel *p)
 {
-    uint32_t *shorts = shorts_of(p);
-    memcpy(p->wire + TAUT_SUMS_WORDS, p->values + p->layers, p->exact * sizeof(double));
-    for (size_t i = 0; i < p->n.shorts + p->n.least; i++) shorts[i] = taut__short_of(*short_value(p, i));
+    enum { OTHERS = 6 }; /* besides samples */
+    size_t n = 0, most = OTHERS + taut__sample_runs(comm, NULL, &p->floats);
+    if (most > comm->run_n && !taut__grow(&comm->run, 0, most + most / 8, sizeof *comm->run))
+        return taut__fail(TAUT_E_NOMEM, "out of memory for the statistics of %zu layers", comm->layers);
+    if (most > comm->run_n) comm->run_n = most + most / 8;
+    p->layers = count_values(comm), p->automatic = count_automatic(comm);
+    if (comm->autom) comm->hooks->contribute(comm->autom, NULL, &p->plan);
+    p->extra = p->plan.exact + p->plan.shorts + p->plan.codes;
+    comm->run[n++] = (taut__run){TAUT_AS_CODE, (uint32_t)p->layers};
+    comm->run[n++] = (taut__run){TAUT_AS_DOUBLE, (uint32_t)p->plan.exact};
+    comm->run[n++] = (taut__run){TAUT_AS_SHORT, (uint32_t)p->plan.shorts};
+    comm->run[n++] = (taut__run){TAUT_AS_CODE, (uint32_t)p->plan.codes};
+    comm->run[n++] = (taut__run){TAUT_AS_LEAST, (uint32_t)p->automatic};
+    comm->run[n++] = (taut__run){TAUT_AS_ALL, (uint32_t)comm->layers};
+    n += taut__sample_runs(comm, comm->run + n, &p->floats);
+    p->sums.run = comm->run, p->sums.runs = n;
+    return TAUT_OK;
 }
 
-static void unpack(parcel *p)
+/* Memory: values, floats, then bytes: what is sent; what is received, of a rank whose vector is longer, too; and, if zeros are left out, what it is made of. */
+static taut_status prepare(taut_comm *comm, parcel *p)
 {
-    const uint32_t *shorts = shorts_of(p);
-    memcpy(p->values + p->layers, p->wire + TAUT_SUMS_WORDS, p->exact * sizeof(double));
-    for (size_t i = 0; i < p->n.shorts + p->n.least; i++) *short_value(p, i) = taut__of_short(shorts[i]);
+    enum { LONGER = 4096 };
+    TAUT_TRY(list_runs(comm, p));
+    size_t values = p->layers + p->extra + p->automatic + comm->layers;
+    size_t floats = taut__ceil_div(p->floats, 2), bytes = taut__step_bytes(p->sums.run, p->sums.runs), room;
+    p->sums.squeezed = p->plan.rare || comm->sampling.apart;
+    room = p->sums.squeezed ? taut__step_room(bytes) : bytes;
+    p->in_room = room + room / 8 + LONGER;
+    TAUT_TRY(make_room(comm, values + floats +
+                                 taut__ceil_div(room + p->in_room + (p->sums.squeezed ? bytes : 0), sizeof(double))));
+    p->sums.values = comm->control;
+    p->sums.floats = (float *)(void *)(comm->control + values);
+    p->wire = (uint8_t *)(comm->control + values + floats), p->in = p->wire + room;
+    p->sums.flat = p->in + p->in_room;
+    return taut__sample_room(comm);
 }
 
 /* At the front the digest of what this rank did, which must be everybody's: its AND and OR. */
-static taut_status exchange(taut_comm *comm, const parcel *p)
+static taut_status exchange(taut_comm *comm, parcel *p)
 {
     taut__small_allreduce x;
-    uint64_t              digest = taut__handshake_digest(comm), word[TAUT_SUMS_WORDS] = {digest, digest};
-    memcpy(p->wire, word, sizeof word);
-    taut__small_allreduce_begin(&x, &comm->ctx.all, TAUT_TAG_STEP, p->wire, p->in, taut__sums_bytes(&p->n),
-                                taut__combine_sums, &p->n);
-    x.room = p->all * sizeof(double);
+    uint64_t              digest = taut__handshake_digest(comm);
+    p->sums.seed = digest;
+    p->sums.word[0] = p->sums.word[1] = (uint32_t)(digest ^ digest >> 32);
+    taut__small_allreduce_begin(&x, &comm->ctx.all, TAUT_TAG_STEP, p->wire, p->in, p->in_room, NULL, NULL);
+    x.sums = &p->sums;
     double      begin = taut__now();
     taut_status s = taut__engine_exchange(&comm->ctx.engine, &x, "taut_step_end");
     comm->exposed_s += taut__now() - begin;
     comm->control_sent += x.sent;
-    memcpy(word, p->wire, sizeof word);
-    return s != TAUT_OK || word[0] == word[1] ? s : taut__handshake_step(comm);
+    return s != TAUT_OK || p->sums.word[0] == p->sums.word[1] ? s : taut__handshake_step(comm);
 }
 
 /* Of what the budget is held against. */
@@ -214,13 +250,20 @@ static double noise(const taut_comm *comm)
     return comm->measured && e->value > 0 ? (e->high - e->value) / (TAUT_SIGMAS * e->value) : 0;
 }
 
-static void close_step(taut_comm *comm)
+/* What a step's exchange takes besides samples and what rides in it once in a while, in bytes. */
+static double usual_bytes(const taut_comm *comm, const parcel *p)
+{
+    return TAUT_STEP_WORDS * sizeof(uint32_t) + (double)(p->layers + p->automatic) * sizeof(uint16_t) +
+           (double)comm->layers / 8 + (double)p->plan.usual;
+}
+
+static void close_step(taut_comm *comm, const parcel *p)
 {
     comm->steps++;
     comm->stepped = true;
     comm->sampling.apart = comm->planning.apart;
     comm->planning.apart = false;
-    taut__sample_agree(comm, usual_bytes(comm), noise(comm));
+    taut__sample_agree(comm, usual_bytes(comm, p), noise(comm));
     for (size_t i = 0; i < comm->layers; i++) {
         taut_layer *l = comm->layer[i];
         l->dropping = l->operand.calls != l->calls_at_step;
@@ -236,40 +279,27 @@ static void close_step(taut_comm *comm)
     if (comm->bad) taut__drop_step(comm);
 }
 
-static taut_status prepare(taut_comm *comm, parcel *p)
-{
-    taut__sample_values samples = taut__sample_count(comm);
-    p->layers = count_values(comm);
-    p->extra = comm->autom ? comm->hooks->contribute(comm->autom, NULL, &p->exact) : 0;
-    p->n =
-        (taut__sums){p->exact, p->layers + p->extra - p->exact, count_automatic(comm), samples.floats, samples.halves};
-    p->all = TAUT_SUMS_WORDS + p->layers + p->extra + p->n.least + taut__ceil_div(samples.floats + samples.halves, 2);
-    TAUT_TRY(room(comm, p->all));
-    p->values = comm->control, p->wire = p->values + p->all, p->in = p->wire + p->all;
-    return taut__sample_room(comm);
-}
-
 /* Adds over all ranks what this step measured. */
 static taut_status collect(taut_comm *comm, parcel *p)
 {
     TAUT_TRY(prepare(comm, p));
-    double *v = p->values, *least = p->values + p->layers + p->extra;
+    double *v = p->sums.values, *least, *sampled;
     for (size_t i = 0; i < comm->layers; i++) v += fill(comm->layer[i], v);
     if (comm->autom) {
         taut__planned_before(comm);
-        comm->hooks->contribute(comm->autom, v, &p->exact);
+        comm->hooks->contribute(comm->autom, v, &p->plan);
     }
-    for (size_t i = 0, k = 0; k < p->n.least; i++)
+    least = v + p->extra, sampled = least + p->automatic;
+    for (size_t i = 0, k = 0; i < comm->layers; i++)
         if (comm->layer[i]->automatic) least[k++] = own_seconds(comm->layer[i]);
-    pack(p);
-    taut__sample_put(comm, floats_of(p), halves_of(p), (float *)(void *)p->in);
+    for (size_t i = 0; i < comm->layers; i++) sampled[i] = sampled_here(comm->layer[i]);
+    taut__sample_put(comm, p->sums.floats);
     TAUT_TRY(exchange(comm, p));
     comm->bad = false;
-    unpack(p);
-    taut__sample_take(comm, floats_of(p), halves_of(p), (float *)(void *)p->in);
-    v = p->values;
-    for (size_t i = 0; i < comm->layers; i++) v += take(comm->layer[i], v);
-    for (size_t i = 0, k = 0; k < p->n.least; i++)
+    taut__sample_take(comm, p->sums.floats);
+    v = p->sums.values;
+    for (size_t i = 0; i < comm->layers; i++) v += take(comm->layer[i], v, sampled[i] > 0);
+    for (size_t i = 0, k = 0; i < comm->layers; i++)
         if (comm->layer[i]->automatic) comm->layer[i]->planned.step.seconds = least[k++];
     relate(comm);
     return TAUT_OK;
@@ -281,11 +311,11 @@ taut_status taut__step_exchange(taut_comm *comm)
     TAUT_TRY(collect(comm, &p));
     if (comm->autom) {
         taut__planned_after(comm);
-        taut_status s = comm->hooks->on_step_end(comm->autom, comm->steps, p.values + p.layers, p.extra);
+        taut_status s = comm->hooks->on_step_end(comm->autom, comm->steps, p.sums.values + p.layers, p.extra);
         if (s == TAUT_OK) s = taut__planned_apply(comm);
         TAUT_TRY(taut__engine_tell(&comm->ctx.engine, s));
     }
-    close_step(comm);
+    close_step(comm, &p);
     return TAUT_OK;
 }
 

@@ -12,7 +12,6 @@ enum {
     SCALE_STEPS = 4, /* before them an optimizer has no scale, or one from a single gradient, which is mostly noise */
     LOOK_STEPS = 2,  /* before the first plan: what inputs have in common */
     DENSE_STEPS = 2, /* before a plan that is to save time, after the one that connects: what steps take without it */
-    V_TIME = 2,      /* doubles: seconds by which measuring is over its share; of communication in the step before */
     V_HASH = 8,      /* four pieces of the hash and their squares */
     V_LINK = 3,      /* alpha, beta, how much slower codecs are among each other */
 };
@@ -245,7 +244,7 @@ static void on_input(taut__auto *a, taut__planned *layer, const float *x, const 
     a->busy_s += taut__now() - start;
 }
 
-/* ---- the step's exchange: time, hash, measurements; in this order ---- */
+/* ---- the step's exchange ---- */
 
 static void measure(taut__auto *a)
 {
@@ -273,31 +272,40 @@ static bool hashes_agree(const taut__auto *a, const double *v)
     return true;
 }
 
-static size_t contribute(taut__auto *a, double *v, size_t *exact)
+/* To plan with: the link, and what was seen. */
+static size_t put_seen(taut__auto *a, double *v)
 {
-    size_t n = V_TIME, values;
+    size_t        values;
+    const double *seen = taut__observer_vector(a->observer, &values);
+    if (!v) return V_LINK + values;
+    if (!taut__auto_clockless(a)) taut__refine_take(&a->link);
+    v[0] = a->link.line.alpha;
+    v[1] = a->link.line.beta;
+    v[2] = a->crowd;
+    if (values > 0) memcpy(v + V_LINK, seen, values * sizeof *seen); /* no planned layer: nothing */
+    for (size_t l = 0; l < a->layers; l++) /* histograms are added: in windows on which all ranks agree */
+        taut__observer_align(a->observer, l, a->layer_plans[l].own.weighted, v + V_LINK);
+    return V_LINK + values;
+}
+
+/* In this order: the hash, after a plan; seconds by which measuring is over its share, low rank, if it is due; seconds of communication in the step
+ * before, the reference of a like: budget, and what a plan is made of, if one is. */
+static void contribute(taut__auto *a, double *v, taut__contribution *n)
+{
     bool   plan = a->step >= a->plan_at;
+    double own = v && !taut__auto_clockless(a) ? a->busy_s - SHARE * (taut__now() - a->created_s) : -1;
     if (!v) measure(a);
     if (!v && plan && !taut__auto_clockless(a)) look_at_crowd(a);
-    if (v) v[0] = taut__auto_clockless(a) ? -1 : a->busy_s - SHARE * (taut__now() - a->created_s);
-    if (v) v[1] = a->arms.seconds;
-    if (a->check_hash && v) put_hash(a, v + n);
-    n += a->check_hash ? V_HASH : 0;
-    *exact = n;
-    n += taut__auto_reference_put(a, v ? v + n : NULL);
-    n += taut__observer_sketch(a->observer, v ? v + n : NULL);
-    if (!plan) return n;
-    const double *seen = taut__observer_vector(a->observer, &values);
-    if (v) {
-        if (!taut__auto_clockless(a)) taut__refine_take(&a->link);
-        v[n] = a->link.line.alpha;
-        v[n + 1] = a->link.line.beta;
-        v[n + 2] = a->crowd;
-        if (values > 0) memcpy(v + n + V_LINK, seen, values * sizeof *seen); /* no planned layer: nothing */
-        for (size_t l = 0; l < a->layers; l++) /* histograms are added: in windows on which all ranks agree */
-            taut__observer_align(a->observer, l, a->layer_plans[l].own.weighted, v + n + V_LINK);
-    }
-    return n + V_LINK + values;
+    *n = (taut__contribution){.exact = a->check_hash ? V_HASH : 0};
+    if (v && a->check_hash) put_hash(a, v);
+    if (v) v += n->exact, *v++ = own;
+    n->shorts = taut__observer_sketch(a->observer, v);
+    if (v) v += n->shorts, *v++ = a->arms.seconds;
+    n->codes = 1 + taut__auto_reference_put(a, v);
+    n->usual = sizeof(uint32_t) + sizeof(uint16_t) * n->codes;
+    n->rare = n->exact > 0 || n->shorts > 0 || plan;
+    n->shorts++;
+    if (plan) n->codes += put_seen(a, v ? v + n->codes - 1 : NULL);
 }
 
 /* ---- end of a step ---- */
@@ -389,9 +397,10 @@ static taut_status arm_looks(taut__auto *a)
 }
 
 /* A plan that cannot be made, on any rank, since all make it of the same numbers, leaves the last one, or none, in force. */
-static taut_status plan(taut__auto *a, const double *v)
+static taut_status plan(taut__auto *a, double *v)
 {
     taut_status s;
+    for (size_t l = 0; l < a->layers; l++) taut__observer_aligned(a->observer, l, v + V_LINK);
     a->link.line = (taut__line){v[0] / a->ranks, v[1] / a->ranks};
     a->crowd = v[2] / a->ranks;
     taut__observer_slow_down(a->observer, a->crowd);
@@ -409,24 +418,24 @@ static taut_status plan(taut__auto *a, const double *v)
     return TAUT_OK;
 }
 
-static taut_status end_step(taut__auto *a, const double *v)
+static taut_status end_step(taut__auto *a, double *v)
 {
     bool check = a->check_hash, due = a->step >= a->plan_at;
-    int  arm = taut__auto_clockless(a) ? a->arms.now : taut__arms_step(a, v[1] / a->ranks, a->step > 0);
-    if (!taut__auto_clockless(a)) note_spans(a);
     a->check_hash = false;
-    a->can = v[0] < 0;
-    v += V_TIME;
     if (check && !hashes_agree(a, v))
         return taut__fail(TAUT_E_MISMATCH, "auto: ranks have different plans (hash %016llx here)",
                           (unsigned long long)a->hash);
     v += check ? V_HASH : 0;
+    a->can = *v++ < 0;
+    const double *sketch = v;
+    v += taut__observer_sketch(a->observer, NULL);
+    int arm = taut__auto_clockless(a) ? a->arms.now : taut__arms_step(a, *v / a->ranks, a->step > 0);
+    v++;
+    if (!taut__auto_clockless(a)) note_spans(a);
     bool changed = a->plans > 0 && rescaled(a);
     taut__auto_note(a, v);
     v += taut__auto_reference_put(a, NULL);
-    size_t sketch = taut__observer_sketch(a->observer, NULL);
-    taut__observer_sketch_take(a->observer, v);
-    v += sketch;
+    taut__observer_sketch_take(a->observer, sketch);
     if (changed) taut__auto_plan_early(a, "a layer's scale came or went");
     TAUT_TRY(taut__auto_guard(a));
     if (taut__auto_norms_changed(a)) taut__auto_changed(a, "gradient norms changed");
@@ -437,7 +446,7 @@ static taut_status end_step(taut__auto *a, const double *v)
     return arm_looks(a);
 }
 
-static taut_status on_step_end(taut__auto *a, uint64_t step, const double *sums, size_t n)
+static taut_status on_step_end(taut__auto *a, uint64_t step, double *sums, size_t n)
 {
     double      start = taut__now();
     taut_status s;

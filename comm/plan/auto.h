@@ -8,6 +8,13 @@
 
 typedef struct taut__auto taut__auto; /* auto.c */
 
+/* Doubles, one after the other: `exact` travel as they are, `shorts` rounded to 21 bits, `codes`, which are not negative, to ten (sum/step_sums.h). */
+typedef struct taut__contribution {
+    size_t exact, shorts, codes;
+    size_t usual; /* bytes of those that ride in every step */
+    bool   rare;  /* there are others */
+} taut__contribution;
+
 typedef struct taut__plan_hooks {
     /* planning outlives it. After the settings are known; *self may stay NULL: no other hook is called then. */
     taut_status (*create)(taut__planning *planning, const taut__settings *settings, taut__auto **self);
@@ -38,11 +45,10 @@ typedef struct taut__plan_hooks {
                      size_t n);
 
     /* Doubles that ride in this step's one exchange: how many (agreed), this rank's values; they come back summed over
-     * ranks, agreed, in on_step_end. The first *exact of them travel as they are, the others rounded to 21 bits. All collectives of the
-     * step are over. */
-    size_t (*contribute)(taut__auto *self, double *v, size_t *exact); /* v NULL: only the numbers */
-    /* The end of step `step` (from 0). May write what planned.h lets it. Must not wait for peers. */
-    taut_status (*on_step_end)(taut__auto *self, uint64_t step, const double *sums, size_t n);
+     * ranks, agreed, in on_step_end. All collectives of the step are over. v NULL: only the numbers */
+    void (*contribute)(taut__auto *self, double *v, taut__contribution *n);
+    /* The end of step `step` (from 0). May write what planned.h lets it, and sums. Must not wait for peers. */
+    taut_status (*on_step_end)(taut__auto *self, uint64_t step, double *sums, size_t n);
 
     /* Rows of taut_comm_stats that belong to auto: budget, violations, plans, plan hash, plan seconds. */
     void (*stats)(const taut__auto *self, taut_comm_stats *s);

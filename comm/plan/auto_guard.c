@@ -2,6 +2,7 @@
  * that must go to a safer codec, steering. Everything that decides is agreed. */
 #include "auto_inside.h"
 #include <math.h>
+#include <string.h>
 
 static const double FADE = 0.5;          /* of what earlier steps had, per step */
 static const double MOST_CARRIED = 0.95; /* what leaves more over is not offered */
@@ -9,17 +10,42 @@ static const double CHANGED = 0.5;       /* of norms: early plan (Accordion uses
 
 /* ---- the reference ---- */
 
+/* What travels of a layer's: errors and squares, plain; in units of a scale, where that is not the same. */
+static size_t reference_values(const taut__layer_plan *t)
+{
+    if (!t->reference.sampled || t->out) return 0;
+    return t->layer->tensor->scale_n > 1 ? TAUT_REFERENCE_VALUES : TAUT_REFERENCE_VALUES / 2;
+}
+
+static void put_reference(const taut__layer_plan *t, const double all[TAUT_REFERENCE_VALUES], double *v)
+{
+    if (reference_values(t) == TAUT_REFERENCE_VALUES) memcpy(v, all, TAUT_REFERENCE_VALUES * sizeof *v);
+    else v[0] = all[0], v[1] = all[2];
+}
+
+static const double *get_reference(const taut__layer_plan *t, const double *v, double all[TAUT_REFERENCE_VALUES])
+{
+    size_t n = reference_values(t);
+    double s = taut__unit_at(t->layer->tensor, 0), unit = 1 / (s * s);
+    memset(all, 0, TAUT_REFERENCE_VALUES * sizeof *all);
+    if (n == TAUT_REFERENCE_VALUES) memcpy(all, v, TAUT_REFERENCE_VALUES * sizeof *all);
+    else if (n > 0) all[0] = v[0], all[1] = unit * v[0], all[2] = v[1], all[3] = unit * v[1];
+    return v + n;
+}
+
 size_t taut__auto_reference_put(taut__auto *a, double *v)
 {
-    size_t n = a->budget.like ? TAUT_REFERENCE_VALUES * a->layers : 0;
+    size_t n = 0, layers = a->budget.like ? a->layers : 0;
     double start = taut__now();
-    for (size_t l = 0; v && l < a->layers && n > 0; l++) {
+    for (size_t l = 0; l < layers; n += reference_values(&a->layer_plans[l++])) {
         const taut__layer_plan *t = &a->layer_plans[l];
         uint64_t                seed = taut__seed(a->step, 1000 * l + (uint64_t)(uint32_t)a->planning->ctx->all.rank);
-        if (taut__reference_measure(&t->reference, &a->reference, t->layer, &a->bench, seed,
-                                    v + TAUT_REFERENCE_VALUES * l) != TAUT_OK)
+        double                  all[TAUT_REFERENCE_VALUES];
+        if (!v || reference_values(t) == 0) continue;
+        if (taut__reference_measure(&t->reference, &a->reference, t->layer, &a->bench, seed, all) != TAUT_OK)
             taut__log(TAUT_LOG_WARN, "sched", "%s: the budget's reference was not measured: %s", t->layer->name,
                       taut_last_error());
+        put_reference(t, all, v + n);
     }
     if (v) a->busy_s += taut__now() - start;
     return n;
@@ -43,13 +69,15 @@ static double like_budget2(const taut__auto *a)
  * changes nothing. Too large a budget would hide errors, one too small only counts more of them: so less shows a fall than a rise. */
 static void take_reference(taut__auto *a, const double *v)
 {
-    const double fell = 0.25, rose = 16, nothing = 1e-12 * a->norm2;
-    double       before = like_budget2(a), now = 0;
-    bool         odd, again = a->odd != TAUT_ODD_NOT;
+    const double  fell = 0.25, rose = 16, nothing = 1e-12 * a->norm2;
+    double        before = like_budget2(a), now = 0, all[TAUT_REFERENCE_VALUES];
+    bool          odd, again = a->odd != TAUT_ODD_NOT;
+    const double *at = v;
     for (size_t l = 0; l < a->layers; l++) {
         taut__layer_plan *t = &a->layer_plans[l];
-        taut__reference   r = taut__reference_with(&t->reference, v + TAUT_REFERENCE_VALUES * l, true);
-        t->reference.fresh = v[TAUT_REFERENCE_VALUES * l + 2] > 0;
+        at = get_reference(t, at, all);
+        taut__reference r = taut__reference_with(&t->reference, all, true);
+        t->reference.fresh = all[2] > 0;
         now += reference_error(t, &r);
     }
     a->odd = before > nothing && now < fell * before ? TAUT_ODD_FELL
@@ -59,8 +87,9 @@ static void take_reference(taut__auto *a, const double *v)
     odd = a->odd != TAUT_ODD_NOT;
     if (odd && !again) return;
     for (size_t l = 0; l < a->layers; l++) {
-        taut__reference *r = &a->layer_plans[l].reference;
-        *r = taut__reference_with(r, v + TAUT_REFERENCE_VALUES * l, odd);
+        taut__layer_plan *t = &a->layer_plans[l];
+        v = get_reference(t, v, all);
+        t->reference = taut__reference_with(&t->reference, all, odd);
     }
     a->odd = TAUT_ODD_NOT;
     if (odd) taut__auto_changed(a, "the budget's reference makes other errors");

@@ -1,5 +1,6 @@
 /* observe.c : samples of what goes through, and per-layer sums of what candidates would make of them. */
 #include "observed.h"
+#include "../../compressors/grid/grid_stats.h"
 #include "candidates.h"
 #include <math.h>
 #include <stdio.h>
@@ -255,10 +256,20 @@ taut_status taut__observer_measure(taut__observer *o, size_t index)
     return TAUT_OK;
 }
 
-void taut__observer_align(const taut__observer *o, size_t index, double norm2, double *values)
+void taut__observer_align(taut__observer *o, size_t index, double norm2, double *values)
+{
+    taut__observed *l = &o->layer[index];
+    double         *stats = values + l->at + v_grid(l->specs);
+    l->window = grid_window_of(norm2 > 0 ? norm2 : 1);
+    taut__grid_set_window(stats, l->window);
+    stats[GRID_STAT_LOWEST] = 0;
+}
+
+void taut__observer_aligned(const taut__observer *o, size_t index, double *sums)
 {
     const taut__observed *l = &o->layer[index];
-    taut__grid_move_window(values + l->at + v_grid(l->specs), norm2 > 0 ? norm2 : 1);
+    double               *stats = sums + l->at + v_grid(l->specs);
+    stats[GRID_STAT_LOWEST] = l->window * stats[GRID_STAT_N];
 }
 
 const double *taut__observer_vector(const taut__observer *o, size_t *n)

@@ -21,7 +21,7 @@
  * count alone, at once (auto_guard.c). Between a plan's looks and the first step under it the share is that of the looks. topk picks from
  * many small blocks as it would from the whole tensor; of low rank whole rows are taken, of which a rank leaves a little less than of all. Those whose
  * share hardly depends on the gradient (randk, grid:rel) are taken at the plan's. */
-enum { TAUT_REFERENCE_VALUES = 4 }; /* doubles per layer in the exchange */
+enum { TAUT_REFERENCE_VALUES = 4 }; /* doubles per layer: errors, plain and in units of the scale; squares, likewise */
 
 typedef struct taut__reference { /* of a layer */
     bool suits, sampled, rows;   /* rows: of low rank, whose looks come in turn, so that what was sampled is newer */
@@ -108,8 +108,10 @@ void taut__observer_feed(taut__observer *o, size_t l, const float *x, const floa
 taut_status taut__observer_measure(taut__observer *o, size_t l);
 
 /* Moves layer l's histogram, in a copy of this rank's vector, to the window of a norm: before vectors of several ranks are added,
- * with a norm on which they agree (its order of magnitude matters; 0: not known yet). */
-void taut__observer_align(const taut__observer *o, size_t l, double norm2, double *values);
+ * with a norm on which they agree (its order of magnitude matters; 0: not known yet). Which window that is does not travel: it comes back to the sums
+ * by taut__observer_aligned(). */
+void taut__observer_align(taut__observer *o, size_t l, double norm2, double *values);
+void taut__observer_aligned(const taut__observer *o, size_t l, double *sums);
 
 /* Low rank: what layer l's look takes in the exchange, in doubles; how many are due in this step (agreed); this rank's; and their sums. */
 size_t taut__observer_sketch_size(const taut__observer *o, size_t l);

@@ -41,6 +41,7 @@ typedef struct taut__observed {
     float *tile;            /* of the basis: a sample of whole vectors, and room for their coordinates; NULL: none */
     size_t tile_n, tile_at; /* floats of one of the two; which tile */
     bool   tiled;           /* the look has one */
+    int    window;          /* of the histograms that are being added */
 } taut__observed;
 
 typedef struct taut__speed {

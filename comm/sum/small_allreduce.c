@@ -9,12 +9,23 @@
 /* FOLD: give to, or take from, the partner beyond the power of two. DOUBLE: one round per bit. RESULT: the way back. */
 enum { FOLD, DOUBLE, RESULT, FINISHED };
 
+/* Of the dither of what a rank sends: the same for all that hold the same sum. */
+static uint64_t seed_of(const taut__small_allreduce *x, int from)
+{
+    uint64_t group = x->state == FOLD     ? (uint64_t)from
+                     : x->state == DOUBLE ? (uint64_t)(from & ~(x->mask - 1)) << 20 | (uint64_t)x->mask << 40
+                                          : UINT64_MAX;
+    return taut__seed(x->sums->seed, group);
+}
+
 static taut_status post(taut__small_allreduce *x, int to, int from)
 {
-    if (from >= 0) TAUT_TRY(taut__irecv(x->g, &x->recv, from, x->tag, x->in, taut__max(x->bytes, x->room)));
+    size_t bytes = x->bytes;
+    if (from >= 0) TAUT_TRY(taut__irecv(x->g, &x->recv, from, x->tag, x->in, x->bytes));
     if (to < 0) return TAUT_OK;
-    x->sent += x->bytes;
-    return taut__isend(x->g, &x->send, to, x->tag, x->data, x->bytes);
+    if (x->sums) bytes = taut__step_pack(x->sums, seed_of(x, x->g->rank), x->data);
+    x->sent += bytes;
+    return taut__isend(x->g, &x->send, to, x->tag, x->data, bytes);
 }
 
 void taut__small_allreduce_begin(taut__small_allreduce *x, const taut__group *g, int tag, void *data, void *in,
@@ -34,26 +45,43 @@ static taut_status enter(taut__small_allreduce *x, int state)
     switch (state) {
     case FOLD: return rank >= w ? post(x, rank - w, -1) : rank < rest ? post(x, -1, rank + w) : TAUT_OK;
     case DOUBLE: return rank < w && x->mask < w ? post(x, rank ^ x->mask, rank ^ x->mask) : TAUT_OK;
-    case RESULT: return rank >= w ? post(x, -1, rank - w) : rank < rest ? post(x, rank + w, -1) : TAUT_OK;
+    case RESULT:
+        if (rank >= w) return post(x, -1, rank - w);
+        if (rank < rest) return post(x, rank + w, -1);
+        if (rest > 0 && x->sums) taut__step_pack(x->sums, seed_of(x, rank), x->data); /* all have what those get */
+        return TAUT_OK;
     default: return TAUT_OK;
     }
 }
 
-static bool alike(const taut__small_allreduce *x) { return x->recv.got == x->bytes; }
-
-static taut_status received(taut__small_allreduce *x)
+static taut_status received(const taut__small_allreduce *x)
 {
-    const uint64_t differs[TAUT_SUMS_WORDS] = {0, UINT64_MAX};
-    if (!alike(x) && x->room > 0) memcpy(x->data, differs, sizeof differs);
-    if (alike(x) || x->room > 0) return TAUT_OK;
+    if (x->recv.got == x->bytes) return TAUT_OK;
     return taut__fail(TAUT_E_MISMATCH, "exchange: rank %d sent %zu bytes, %zu were expected", x->recv.peer, x->recv.got,
                       x->bytes);
 }
 
 static taut_status combine(taut__small_allreduce *x, int from)
 {
+    bool first = from < x->g->rank;
+    if (x->sums) {
+        taut__step_add(x->sums, seed_of(x, from), x->in, x->recv.got, first);
+        return TAUT_OK;
+    }
     TAUT_TRY(received(x));
-    if (alike(x)) x->combine(x->data, x->in, x->bytes, from < x->g->rank, x->ctx);
+    x->combine(x->data, x->in, x->bytes, first, x->ctx);
+    return TAUT_OK;
+}
+
+/* Of ranks beyond the power of two. */
+static taut_status result(taut__small_allreduce *x)
+{
+    if (x->sums) {
+        taut__step_take(x->sums, seed_of(x, 0), x->in, x->recv.got);
+        return TAUT_OK;
+    }
+    TAUT_TRY(received(x));
+    memcpy(x->data, x->in, x->bytes);
     return TAUT_OK;
 }
 
@@ -78,10 +106,7 @@ taut_status taut__small_allreduce_advance(taut__small_allreduce *x, bool *done)
             TAUT_TRY(enter(x, DOUBLE));
             break;
         default:
-            if (rank >= w) {
-                TAUT_TRY(received(x));
-                if (alike(x)) memcpy(x->data, x->in, x->bytes);
-            }
+            if (rank >= w) TAUT_TRY(result(x));
             x->state = FINISHED;
         }
     }
@@ -138,70 +163,6 @@ void taut__combine_f32(void *acc, const void *in, size_t bytes, bool in_first, c
         vec->add(block, a + i, m);
         memcpy(a + i, block, m * sizeof *a);
     }
-}
-
-uint32_t taut__short_of(double x)
-{
-    uint64_t b;
-    memcpy(&b, &x, sizeof b);
-    if (isnan(x)) return (uint32_t)(b >> 32) | 0x80000; /* quiet, and never rounded to Inf */
-    return (uint32_t)((b + 0x7fffffff + (b >> 32 & 1)) >> 32);
-}
-
-double taut__of_short(uint32_t s)
-{
-    uint64_t b = (uint64_t)s << 32;
-    double   x;
-    memcpy(&x, &b, sizeof x);
-    return x;
-}
-
-static void add_shorts(uint32_t *a, const uint32_t *b, size_t n, bool in_first)
-{
-    for (size_t i = 0; i < n; i++) {
-        double x = taut__of_short(a[i]), y = taut__of_short(b[i]);
-        a[i] = taut__short_of(in_first ? y + x : x + y);
-    }
-}
-
-static void add_halves(uint16_t *a, const uint16_t *b, size_t n, bool in_first)
-{
-    enum { AT_ONCE = 256 };
-    const struct taut__vec_kernels *vec = taut__simd_get()->vec;
-    float                           block[AT_ONCE];
-    for (size_t i = 0; i < n; i += AT_ONCE) {
-        size_t m = taut__min(AT_ONCE, n - i);
-        vec->from_bf16(block, (in_first ? b : a) + i, m);
-        vec->add_bf16(block, (in_first ? a : b) + i, m);
-        vec->to_bf16(a + i, block, m);
-    }
-}
-
-size_t taut__sums_bytes(const taut__sums *n)
-{
-    return (TAUT_SUMS_WORDS + n->doubles) * sizeof(double) + (n->shorts + n->least) * sizeof(uint32_t) +
-           n->floats * sizeof(float) + n->halves * sizeof(uint16_t);
-}
-
-void taut__combine_sums(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx)
-{
-    const taut__sums *n = ctx;
-    const taut__mixed words = {0, 1};
-    uint64_t         *w = acc;
-    const uint64_t   *v = in;
-    taut__combine_mixed(w, v, TAUT_SUMS_WORDS * sizeof *w, in_first, &words);
-    w += TAUT_SUMS_WORDS, v += TAUT_SUMS_WORDS;
-    taut__combine_mixed(w, v, n->doubles * sizeof(double), in_first, NULL);
-    uint32_t       *a = (uint32_t *)(w + n->doubles);
-    const uint32_t *b = (const uint32_t *)(v + n->doubles);
-    add_shorts(a, b, n->shorts, in_first);
-    a += n->shorts, b += n->shorts;
-    for (size_t i = 0; i < n->least; i++) a[i] = taut__of_short(b[i]) < taut__of_short(a[i]) ? b[i] : a[i];
-    a += n->least, b += n->least;
-    taut__combine_f32(a, b, n->floats * sizeof(float), in_first, NULL);
-    add_halves((uint16_t *)(void *)(a + n->floats), (const uint16_t *)(const void *)(b + n->floats), n->halves,
-               in_first);
-    (void)bytes;
 }
 
 /* Unsigned: a peer may send anything, and sums of what honest ranks send do not overflow. */

@@ -2,14 +2,14 @@
  * Recursive doubling; ranks beyond a power of two fold into their partner first and get the result last. At every
  * node the lower rank's operand comes first, so all ranks compute the same tree of the same operations.
  *
- * Ranks that send other numbers of bytes differ: an error; or, where `room` is set after begin, to the bytes that `in` has, a sign of
- * that in the first two words of the data, as taut__combine_sums makes of words that differ, on all ranks. The rest is without
- * meaning then. (Of two halves of the ranks whose vectors are added in a round, either one has the sign everywhere, or their
- * sizes differ in every pair, or in none.) */
+ * Ranks that send other numbers of bytes differ: an error; or, where `sums` is set after begin, what step_sums.h says: the vector is there then, `data`
+ * and `in` are room for what is sent of it, and received.
+ */
 #ifndef TAUT_EXCHANGE_H
 #define TAUT_EXCHANGE_H
 
 #include "../transport/transport.h"
+#include "step_sums.h"
 
 /* acc = acc (+) in, or in (+) acc where in_first; `ctx` as given to begin. */
 typedef void (*taut__combine)(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx);
@@ -18,8 +18,9 @@ typedef struct taut__small_allreduce {
     const taut__group *g;
     int                tag, state, mask;
     void              *data, *in;
-    size_t             bytes, room;
+    size_t             bytes;
     uint64_t           sent; /* by this rank, in all its rounds */
+    taut__step_sums   *sums; /* bytes: those for which there is room */
     taut__combine      combine;
     const void        *ctx;
     taut__request      send, recv;
@@ -40,18 +41,7 @@ typedef struct taut__mixed {
     size_t sums, masks;
 } taut__mixed;
 void taut__combine_mixed(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx);
-/* ctx: taut__sums. Two words, of which the first is ANDed and the second ORed: equal where they are the same on all ranks. Then
- * `doubles`, which are added; `shorts`, which are added, and `least` shorts, of which the least is taken; floats and bf16, which are
- * added. A short is the upper half of a double: its range, 21 bits of precision. */
-enum { TAUT_SUMS_WORDS = 2 };
-typedef struct taut__sums {
-    size_t doubles, shorts, least, floats, halves;
-} taut__sums;
-size_t   taut__sums_bytes(const taut__sums *n); /* of all of it */
-uint32_t taut__short_of(double x);              /* rounded to nearest, ties to even */
-double   taut__of_short(uint32_t s);
-void     taut__combine_sums(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx);
-void     taut__combine_f32(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx);
-void     taut__combine_i32(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx);
+void taut__combine_f32(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx);
+void taut__combine_i32(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx);
 
 #endif

@@ -31,6 +31,7 @@ static void run_scene(const scene *c, scene_result *all)
     ck_assert_int_le(r.over, r.planned / 20 + 1); /* of all scenes together: 1 of 100 */
     ck_assert_int_eq(r.unseen, 0);
     ck_assert_double_ge(r.used / r.planned, 0.6);
+    ck_assert_double_le(r.control, 0.06);
     ck_assert_double_le(r.first, 1.2); /* a prediction, with its interval; not over it on average, below */
     all->planned += r.planned, all->over += r.over, all->used += r.used, all->inside += r.inside;
 }

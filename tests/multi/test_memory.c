@@ -131,6 +131,7 @@ static taut_status many(ranks_ctx *c)
             &(layer_memory){.wire = &l[i]->operand.wire, .tensor = &l[i]->operand.tensor, .ranks = c->size});
         if (l[i]->lent_checksums) held += MANY_ELEMS / 64 * sizeof(uint32_t); /* MODE=debug */
     }
+    held += 4096 * 40; /* before anything has been measured all samples travel as floats */
     held += TAUT_ARENA_BYTES + 2 * c->comm->ctx.lane[TAUT_HOST].scratch_n * sizeof(float);
     NEED(c->comm->ctx.arena.bytes > 0 && c->comm->ctx.arena.bytes <= TAUT_ARENA_BYTES && c->comm->ctx.arena.lent == 0);
     if (c->rank == 0 && (after - before) / (size_t)c->size > held)

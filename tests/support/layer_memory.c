@@ -56,15 +56,15 @@ static slots slots_of(const layer_memory *m)
 }
 
 /* Of the aggregate: at most 3% of the bytes of 2 bits per element (1.2% from 4 Mi elements on), 20 bytes for a block of 8 in every round of the exchange. A block holds its place
- * and three times its floats, and its part of the exchange as floats, three times. */
+ * and three times its floats, and its part of the exchange as floats, and what is sent and received of it, most of it in few bytes. */
 size_t layer_memory_samples(const layer_memory *m)
 {
     double p = m->ranks, n = (double)m->tensor->elems, rounds = ceil(log2(p)),
            coded = n / 4 * (p == 2 ? 1 : 2 * (p - 1) / p);
     if (m->ranks < 2 || taut__spec_caps(m->wire) & TAUT_CAP_LOSSLESS) return 0;
-    double blocks = fmax((n < 1 << 22 ? 0.03 : 0.012) * coded / (rounds * 20), 16);
+    double blocks = fmax((n < 1 << 22 ? 0.03 : 0.012) * coded / (rounds * 20), 28);
     return (size_t)fmin(fmin(blocks, 4096) + 1, ceil(n / 8)) *
-           (8 + 3 * 32 + 3 * 40 + 24); /* and an eighth, for steps with more */
+           (8 + 3 * 32 + 40 + 2 * 20 + 24); /* and an eighth, for steps with more */
 }
 
 layer_bytes layer_memory_bytes(const layer_memory *m)
