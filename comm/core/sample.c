@@ -50,27 +50,32 @@ static double rate_of(const taut_comm *comm, double elems, double others, double
     return fmin(fmin(more * least, most), MOST_BLOCKS) / (elems / BLOCK);
 }
 
-/* Bytes of a block in the next step, where they are few: the mean, as blocks are distributed. */
-static double block_bytes(const taut_comm *comm)
+/* Of a block in the next step, where they are few: bytes of the sample, and bits of an element as it is coded, over 2, at least: half of log2(1 / error),
+ * for errors that samples of that form are sent for. Means, as blocks are distributed. */
+static double block_bytes(const taut_comm *comm, double *finer)
 {
-    double bytes = 0, all = 0;
+    static const double least[] = {2.25, 2, 1.1, 1}; /* float32, bf16, 8 bits, 6 */
+    double              bytes = 0, all = 0, bits = 0;
     for (size_t i = 0; i < comm->layers; i++) {
         const taut_layer *l = comm->layer[i];
         double            part = l->sample.density * (double)l->operand.tensor.elems;
         size_t            controls = CONTROLS * (1 + (size_t)has_scale(l));
         if (l->bucket || !l->operand.lossy) continue;
         all += part;
+        bits += part * least[l->sample.form];
         bytes += part * (double)(1 + controls + (l->sample.form == TAUT_SAMPLES_6BIT ? 6 : BLOCK));
     }
+    *finer = all > 0 ? bits / all : 1;
     return all > 0 ? bytes / all : BLOCK + CONTROLS;
 }
 
 static double blocks_that_fit(const taut_comm *comm, double elems, double others)
 {
     size_t planned = 0;
+    double finer, block = block_bytes(comm, &finer);
     for (size_t i = 0; comm->autom && i < comm->layers; i++) planned += comm->layer[i]->automatic;
     others += PLAN_BYTES * (double)planned;
-    return (SHARE_TINY * coded_bytes(comm, elems) / rounds_of(comm) - others) / block_bytes(comm);
+    return (SHARE_TINY * finer * coded_bytes(comm, elems) / rounds_of(comm) - others) / block;
 }
 
 /* A layer that not all ranks are known to have registered counts as a model of its own. */
