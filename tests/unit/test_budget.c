@@ -60,10 +60,10 @@ END_TEST
 /* Two layers: small (dense only) and large (dense, fp16-like, coarse). */
 static taut__offer  offers[] = {{"bias", 100, 1, 0, 1}, {"weight", 1000000, 100, 1, 3}};
 static taut__option options[] = {
-    {"none", true, 0, {400, 400, 400, 0, 0, 1, 1, 0}, 0},
-    {"none", true, 0, {4e6, 4e6, 4e6, 0, 0, 1, 1, 0}, 0},
-    {"fp16", false, 1e-6, {4e6, 2e6, 2e6, 5e-4, 5e-4, 1, 14, 0}, 0},
-    {"quant:bits=4", false, 1, {4e6, 5e5, 5e5, 1e-3, 1e-3, 1, 14, 0}, 0},
+    {"none", true, 0, {400, 400, 400, 0, 0, 1, 1, 0}, 0, 0},
+    {"none", true, 0, {4e6, 4e6, 4e6, 0, 0, 1, 1, 0}, 0, 0},
+    {"fp16", false, 1e-6, {4e6, 2e6, 2e6, 5e-4, 5e-4, 1, 14, 0}, 0, 0},
+    {"quant:bits=4", false, 1, {4e6, 5e5, 5e5, 1e-3, 1e-3, 1, 14, 0}, 0, 0},
 };
 static const taut__observations seen = {2, 4, offers, options};
 
