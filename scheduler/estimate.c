@@ -7,7 +7,9 @@ static const double FORGET = 0.95; /* of what is known about the spread over blo
 static const double PRIOR_BLOCK = 2,
                     PRIOR_WEIGHT = 1; /* a spread of blocks before any was seen, and the blocks that it counts as */
 static const double UNSURE = 10;      /* blocks: a spread learnt from so many may be twice as large */
-enum { ENOUGH = 4 };                  /* blocks to fit a ratio to */
+static const double LITTLE =
+    0.05;            /* of the control, as blocks have it on average, below which a sample does not tell the ratio */
+enum { ENOUGH = 4 }; /* blocks to fit a ratio to */
 static const double CALM = 0.1, RESTLESS_MOST = 5; /* the drift is taken as larger where surprises are */
 static const double
     LEAN = 0.15,
@@ -94,9 +96,13 @@ taut__measured_sum taut__ratio_step(taut__ratio *r, const taut__blocks *b)
     moments m = moments_of(b, around);
     if (m.n == 0) return (taut__measured_sum){fmax(r->mean * b->control, 0), r->var * b->control * b->control};
     if (!(b->control > 0)) return expand(b, &m);
+    drift = DRIFT * r->mean * fmin(fmax(r->restless, 1), RESTLESS_MOST);
+    if (unit * fmax(m.c, m.t) < LITTLE * m.n) { /* nearly all of it lies elsewhere: these agree with any ratio */
+        r->var = fmin(r->var + drift * drift, r->most * r->most);
+        return (taut__measured_sum){r->mean * b->control, r->var * b->control * b->control};
+    }
     delta = unit * m.d / m.n;
     noise = r->block / m.n;
-    drift = DRIFT * r->mean * fmin(fmax(r->restless, 1), RESTLESS_MOST);
     prior = r->var + drift * drift;
     if (r->steps > 0) r->restless += CALM * (fmin(delta * delta / (prior + noise), SURPRISE) - r->restless);
     if (r->steps > 0) prior = fmax(prior, leaned(r, delta, prior + noise));

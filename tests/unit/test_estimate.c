@@ -127,6 +127,24 @@ START_TEST(stays_where_it_must_lie)
 }
 END_TEST
 
+/* All of it lies in few blocks: samples that miss them agree with every ratio, and make none more certain. One that meets them tells it. */
+START_TEST(what_lies_elsewhere_tells_nothing)
+{
+    taut__ratio r;
+    make(1, 1, 0);
+    for (int i = 0; i < BLOCKS; i++) t[i] = c[i] = 0;
+    c[BLOCKS / 3] = control = 1, t[BLOCKS / 3] = total = 3;
+    taut__ratio_reset(&r, 1, 3);
+    for (uint64_t step = 0; step < 200; step++) {
+        static const double none[20];
+        taut__measured_sum  s = taut__ratio_step(&r, &(taut__blocks){BLOCKS, 20, none, none, control});
+        ck_assert(s.value + TAUT_SIGMAS * sqrt(s.var) >= total);
+    }
+    taut__measured_sum s = sample(&r, 7, BLOCKS);
+    ck_assert_double_eq_tol(s.value, total, 0.05);
+}
+END_TEST
+
 START_TEST(odd_samples)
 {
     taut__ratio  r;
@@ -155,6 +173,7 @@ int main(void)
     tcase_add_test(tc, follows_a_jump);
     tcase_add_loop_test(tc, follows_a_shift_that_no_step_shows, 0, 4);
     tcase_add_test(tc, stays_where_it_must_lie);
+    tcase_add_test(tc, what_lies_elsewhere_tells_nothing);
     tcase_add_test(tc, odd_samples);
     return suite_run(s);
 }
