@@ -385,7 +385,9 @@ static void leave_out_what_was_slept(taut__engine *e, waiting *w)
     const double away_s = 0.5;
     double       now = taut__now(), away = now - w->looked;
     w->looked = now;
-    if (away > away_s) w->since += away, e->moved_at += away;
+    if (away <= away_s) return;
+    w->since = fmin(w->since + away, now); /* not beyond now: it may have moved, or begun, since it went on */
+    e->moved_at = fmin(e->moved_at + away, now);
 }
 
 static int missing(const waiting *w, int *hops)

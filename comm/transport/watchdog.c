@@ -64,8 +64,10 @@ static void look(taut__watchdog *w)
 /* The process was stopped between two looks, for so long: nobody waited meanwhile. */
 static void leave_out(taut__watchdog *w, double away_s)
 {
-    uint64_t since = atomic_load_explicit(&w->since, memory_order_acquire);
-    if (since && away_s > AWAY_S) atomic_compare_exchange_strong(&w->since, &since, since + (uint64_t)(1e6 * away_s));
+    uint64_t since = atomic_load_explicit(&w->since, memory_order_acquire), now = now_us(), later;
+    if (since == 0 || away_s <= AWAY_S) return;
+    later = since + (uint64_t)(1e6 * away_s);
+    atomic_compare_exchange_strong(&w->since, &since, later < now ? later : now); /* a call may have begun since */
 }
 
 static void *thread_main(void *arg)
