@@ -43,7 +43,8 @@ START_TEST(keeps_budgets_that_were_drawn)
         all.planned += r.planned, all.over += r.over, all.unseen += r.unseen, all.used += r.used;
         all.inside += r.inside, all.below += r.below, all.above += r.above;
         first_over += r.first > 1;
-        control += r.control, most = fmax(most, r.control * fmin(2 / r.bits, 1)); /* of what is sent, where that is more */
+        control += r.control,
+            most = fmax(most, r.control * fmin(2 / r.bits, 1)); /* of what is sent, where that is more */
         ck_assert_double_ge(r.ratio, 0.9);
         ck_assert_double_le(r.ratio, 1.1);
     }

@@ -380,6 +380,13 @@ static size_t with_spec(const uint8_t *src, size_t len, const char *spec, uint8_
     return w.len;
 }
 
+/* The section of the plan, which is the last: its length, a version, and the layers. A length alone may stand anywhere, as part of a number. */
+static bool plan_begins(const uint8_t *at, size_t left)
+{
+    uint32_t version = taut__get32(at + 8);
+    return taut__get64(at) == left - 8 && version > 0 && version < 64 && taut__get32(at + 12) <= 2;
+}
+
 static taut_status forgeries(ranks_ctx *c)
 {
     const blobs *b = c->arg;
@@ -402,7 +409,7 @@ static taut_status forgeries(ranks_ctx *c)
     /* every byte of the plan, which ends the blob, in turn: no crash, and either refused or not, never half */
     taut__reader r = {b->at[c->rank], n, false};
     size_t       plan = 0;
-    while (plan + 8 < n && taut__get64(b->at[c->rank] + plan) != n - plan - 8) plan++;
+    while (plan + 16 < n && !plan_begins(b->at[c->rank] + plan, n - plan)) plan++;
     (void)r;
     for (size_t at = plan; at < n;
          at += at < plan + 2000 ? 1 : 1 + taut__random32(taut__rng_of(9, 0), (uint32_t)at) % 97) {
