@@ -27,6 +27,7 @@
  *  `failed` is released after `notice` is written, `state` DONE after the result is in buf, or after `failed`; readers acquire.
  *  So whoever finds a job DONE, without the lock, and then `failed` not set, has its result. */
 #include "engine.h"
+#include <math.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
