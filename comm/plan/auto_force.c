@@ -6,9 +6,9 @@
 
 enum { EARLY_GAP = 5, LATER_GAP = 20 }; /* steps between plans at least, and when planning is over its share of time */
 
-/* A plan that stands and still meets the budget is kept unless a new one is this much cheaper. One that can be tuned has been steered to its budget by
- * what is measured in each step: so far above it its prediction, which is noisier, may be, and it is held against the new one at equal error. */
-static const double WORTH_CHANGING = 0.97, STEERED = 1.25;
+/* A plan that stands and still meets the budget is kept unless a new one is this much cheaper. Where it has room left that steering will use, it is held
+ * against the new one at equal error. */
+static const double WORTH_CHANGING = 0.97;
 static const double ELASTICITY = 0.6; /* of bytes: -d log(bytes) / d log(error) of grid at about a bit per element */
 
 /* A new plan's errors are predictions: what can be tuned begins with this much of them, and steering takes the rest. */
@@ -65,9 +65,9 @@ bool taut__auto_keep(const taut__auto *a, const taut__demand *demand, const uint
     double error, cost, new_error, new_cost;
     taut__appraise(&a->offers->o, demand, a->offers->current, &error, &cost);
     taut__appraise(&a->offers->o, demand, option, &new_error, &new_cost);
-    bool tuned = can_be_tuned(a) && error > 0 && demand->budget > 0;
-    if (error > (tuned ? STEERED : 1) * demand->budget) return false;
-    if (tuned && a->objective == TAUT_OBJECTIVE_BYTES) cost *= 1 + ELASTICITY * log(fmax(error / demand->budget, 0.5));
+    if (error > demand->budget) return false;
+    if (error > 0 && a->objective == TAUT_OBJECTIVE_BYTES && can_be_tuned(a))
+        cost *= 1 + ELASTICITY * log(fmax(error / demand->budget, 0.5));
     return new_cost >= WORTH_CHANGING * cost;
 }
 

@@ -108,14 +108,6 @@ static double in_metric(const taut__layer_plan *t, const taut_norm2 *x) { return
 
 static double error_of(const taut__layer_plan *t, const taut_norm2 *error) { return t->weight * in_metric(t, error); }
 
-/* error: of a step, measured with this variance. */
-static void note_made(taut__layer_plan *t, double error, double var, double own)
-{
-    double now = error > 0 && isfinite(var) ? var / (error * error) : 0;
-    t->made_var = t->made < 0 ? now : FADE * FADE * t->made_var + (1 - FADE) * (1 - FADE) * now;
-    fade(&t->made, error / own);
-}
-
 /* Ratios of norms, so that steps of any size count alike; 0: not measured in this step. */
 static void note_layer(taut__auto *a, size_t l)
 {
@@ -131,7 +123,7 @@ static void note_layer(taut__auto *a, size_t l)
     fade(&t->own.plain, s->own.plain);
     if (isfinite(s->own.weighted)) fade(&t->own.weighted, s->own.weighted);
     if (compressed(a, l) && s->measured && in_metric(t, &s->own) > 0)
-        note_made(t, in_metric(t, &s->error), in_metric(t, &s->error_var), in_metric(t, &s->own));
+        fade(&t->made, in_metric(t, &s->error) / in_metric(t, &s->own));
     if (in_metric(t, &s->own) > 0)
         t->carried = FADE * t->carried + (1 - FADE) * fmin(t->left / in_metric(t, &s->own), MOST_CARRIED);
     t->left = taut__settings_feeds(a->set, &t->layer->spec) ? in_metric(t, &s->own_error) : 0;

@@ -30,13 +30,12 @@ void taut__refine_take(taut__refine *r); /* the best observation since the last 
 
 typedef struct taut__layer_plan { /* one layer */
     taut__planned *layer;
-    bool           out;      /* excluded after registration */
-    taut_norm2     own;      /* sum over ranks of |x|^2, fading mean over steps; < 0: none yet */
-    taut_norm2     ratio;    /* |sum|^2 over that, likewise */
-    double         weight;   /* of its squared errors, in this step */
-    bool           scaled;   /* they count in units of the layer's scale */
-    double         planned;  /* squared error of its option, in the metric, as of the last plan */
-    double         made_var; /* of `made`, relative */
+    bool           out;     /* excluded after registration */
+    taut_norm2     own;     /* sum over ranks of |x|^2, fading mean over steps; < 0: none yet */
+    taut_norm2     ratio;   /* |sum|^2 over that, likewise */
+    double         weight;  /* of its squared errors, in this step */
+    bool           scaled;  /* they count in units of the layer's scale */
+    double         planned; /* squared error of its option, in the metric, as of the last plan */
     double made; /* squared error of the sum over own, in the metric, under the codec in force; < 0: not measured yet */
     double expects; /* that error as a share of |x|^2, at an error scale of 1 */
     double carried; /* share of |x|^2 that the step before left over, in the metric, fading; 0: none, or no feedback */

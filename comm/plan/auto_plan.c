@@ -1,7 +1,6 @@
 /* auto_plan.c : making a plan from agreed sums, and what is done before there is one. */
 #include "auto_inside.h"
 #include "candidates.h"
-#include <math.h>
 
 /* What the offers are made of, and what the reference makes, from the looks. */
 static void describe(taut__auto *a, const double *sums)
@@ -12,8 +11,8 @@ static void describe(taut__auto *a, const double *sums)
         taut_norm2 ratio = {t->ratio.plain < 0 ? 1 : t->ratio.plain, t->ratio.weighted < 0 ? 1 : t->ratio.weighted};
         if (a->budget.like && !(t->reference.rows && t->reference.fresh))
             t->reference.share = taut__observer_reference(a->observer, l, sums);
-        a->aggregate[l] = (taut__aggregate){t->out,         ratio,   t->scaled,         relative,   &t->layer->spec,
-                                            t->error_scale, t->made, sqrt(t->made_var), t->carried, t->reference.share};
+        a->aggregate[l] = (taut__aggregate){t->out,         ratio,   t->scaled,  relative,          &t->layer->spec,
+                                            t->error_scale, t->made, t->carried, t->reference.share};
     }
 }
 

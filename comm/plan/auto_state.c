@@ -59,8 +59,7 @@ static void visit_layer(taut__visit *v, taut__layer_plan *t, taut__watch *w)
 {
     taut__visit_f64(v, &t->own.plain), taut__visit_f64(v, &t->own.weighted);
     taut__visit_f64(v, &t->ratio.plain), taut__visit_f64(v, &t->ratio.weighted);
-    taut__visit_f64(v, &t->weight), taut__visit_f64(v, &t->planned), taut__visit_f64(v, &t->made),
-        taut__visit_f64(v, &t->made_var);
+    taut__visit_f64(v, &t->weight), taut__visit_f64(v, &t->planned), taut__visit_f64(v, &t->made);
     taut__visit_f64(v, &t->expects), taut__visit_within(v, &t->carried, 0, 1), taut__visit_f64(v, &t->left);
     taut__visit_f64(v, &t->reference.share.plain), taut__visit_f64(v, &t->reference.share.weighted);
     taut__visit_bool(v, &t->scaled);
@@ -201,7 +200,7 @@ static void forget(taut__auto *a)
     for (size_t l = 0; l < a->layers; l++) {
         taut__layer_plan *t = &a->layer_plans[l];
         t->own = t->ratio = (taut_norm2){-1, -1};
-        t->weight = t->planned = t->expects = t->carried = t->left = t->made_var = 0;
+        t->weight = t->planned = t->expects = t->carried = t->left = 0;
         t->made = -1;
         t->reference.share = (taut_norm2){0, 0};
         a->watch[l] = (taut__watch){0};

@@ -144,9 +144,8 @@ typedef struct taut__aggregate { /* of a layer */
     double           tuned;   /* its error is asked for times this */
     /* squared error that it makes of the sum, over sum of |x|^2, in the metric, as measured; < 0: unknown */
     double     made;
-    double     made_noise; /* standard deviation of that, relative */
-    double     carried;    /* share of |x|^2, in the metric, that is what earlier steps left over */
-    taut_norm2 reference;  /* of a like: budget: what it loses, as taut__observer_reference() has it or newer */
+    double     carried;   /* share of |x|^2, in the metric, that is what earlier steps left over */
+    taut_norm2 reference; /* of a like: budget: what it loses, as taut__observer_reference() has it or newer */
 } taut__aggregate;
 
 /* taut__option.kind of what compresses: with an entropy coder; neither that nor one of the fastest codecs; one of these, and whatever small layers take,

@@ -265,13 +265,7 @@ static taut_status find_current(pricing *p, uint32_t *current)
     return TAUT_OK;
 }
 
-/* Measured errors come from few blocks: what may be their noise changes nothing, or each plan would follow it. */
-static double measured_over(double made, double expected, double noise)
-{
-    const double deviations = 2, most = 4;
-    double       off = log(made / expected), sure = fmax(fabs(off) - deviations * noise, 0);
-    return made > 0 ? exp(copysign(fmin(sure, log(most)), off)) : 1 / most;
-}
+static double measured_over(double made, double expected) { return fmin(fmax(made / expected, 0.25), 4); }
 
 /* What the codec in force is measured to make, over what is expected of it, holds for its other settings too. Its own price is what it makes now, since
  * mostly its residual is what it will be; growth() from there, which divides by what is estimated to be left, would be noise. */
@@ -282,8 +276,8 @@ static void correct(pricing *p, uint32_t current)
     double              made = p->aggregate->made, error, share;
     taut_spec           spec;
     if (made < 0 || !(all->option[current].error > 0)) return;
-    error = measured_over(made * p->own2, all->option[current].error, p->aggregate->made_noise);
-    share = measured_over(made, all->option[current].share, p->aggregate->made_noise);
+    error = measured_over(made * p->own2, all->option[current].error);
+    share = measured_over(made, all->option[current].share);
     for (size_t i = p->offer->first; i < p->offer->first + p->offer->n; i++)
         if (taut__spec_parse(all->option[i].spec, &spec) == TAUT_OK && taut__spec_codec(&spec) == codec)
             all->option[i].error *= error, all->option[i].share *= share;
