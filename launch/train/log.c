@@ -41,7 +41,7 @@ static int drop_half_line(const char *path)
     FILE             *f = stat(path, &st) == 0 && S_ISREG(st.st_mode) ? fopen(path, "r") : NULL;
     char              text[sizeof begin] = "";
     long              end = f ? (long)st.st_size : 0, at = end > 0 ? last_line(f, end) : -1;
-    bool half = at >= 0 && at < end && fseek(f, at, SEEK_SET) == 0 && fgets(text, sizeof text, f) &&
+    bool              half = at >= 0 && at < end && fseek(f, at, SEEK_SET) == 0 && fgets(text, sizeof text, f) &&
                 strncmp(text, begin, strlen(text)) == 0;
     if (f) fclose(f);
     return half && truncate(path, at) != 0

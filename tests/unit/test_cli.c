@@ -317,7 +317,7 @@ START_TEST(what_is_written_is_in_no_list_that_is_read)
 {
     static const struct {
         const char *list[2], *found;
-    } cases[] = {{{"x.a,x.b", NULL}, "is x.b"},  {{NULL, "x.b"}, "is x.b"},   {{"x.c", "x.a,./x.b"}, "is ./x.b"},
+    } cases[] = {{{"x.a,x.b", NULL}, "is x.b"},  {{NULL, "x.b"}, "is x.b"},  {{"x.c", "x.a,./x.b"}, "is ./x.b"},
                  {{"x.b,x", NULL}, "is x.b"},    {{"x.a,,x.c", "x.bb"}, ""}, {{NULL, NULL}, ""},
                  {{"x,y.b", "x.b,"}, "is x.b,"}, {{"x.a,x.c,x", "y"}, ""}};
     char dir[] = "/tmp/test_cli_XXXXXX", text[100];

@@ -324,7 +324,7 @@ START_TEST(a_threshold_is_a_number_of_bytes)
     static const struct {
         const char *text;
         size_t      bytes; /* the default where it is refused */
-    } list[] = {{"1e6", 1000000}, {"1.5M", 3 << 19}, {"7.K", 7168},     {"1e18", 1000000000000000000},
+    } list[] = {{"1e6", 1000000}, {"1.5M", 3 << 19},  {"7.K", 7168},        {"1e18", 1000000000000000000},
                 {".5M", 1 << 16}, {"1.2.3", 1 << 16}, {"0x20000", 1 << 16}, {"1e10G", 1 << 16}};
     taut__preload_options o;
     for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
