@@ -175,6 +175,7 @@ sources  = $(filter-out $(EXCLUDE),$(wildcard $(1)))
 objects  = $(addprefix $(BUILD)/,$(addsuffix .o,$(basename $(1))))
 LIB_OBJ  := $(call objects,$(call sources,comm/*.c comm/*/*.c compressors/*.c compressors/*/*.c compressors/dataset/*/*.c scheduler/*.c compressors/*/*.cu comm/*/*.cu))
 CMD_OBJ  := $(call objects,$(call sources,launch/*.c launch/data/*.c launch/report/*.c launch/top/*.c))
+CLI_OBJ  := $(call objects,launch/json.c launch/cli.c launch/cli_files.c)
 TRAIN_OBJ := $(call objects,$(call sources,launch/train/*.c))
 DISTILL_OBJ := $(call objects,$(call sources,launch/distill/*.c))
 # The shim in one unit: reading libtorch's headers takes six seconds of each file (twenty where TorchScript is among them), its own text less than one.
@@ -305,13 +306,13 @@ $(SHIM_SO): $(SHIM_OBJ) $(LIB_SO) $(BUILD)/.LINK
 # What the shim needs of libtorch is not looked for again with every program: 1.7 s each
 NO_LOOK  := -Wl,--allow-shlib-undefined
 # taut train: a program of its own, so that nobody else loads libtorch; uses the public header only
-$(TRAIN): $(TRAIN_OBJ) $(BUILD)/launch/json.o $(BUILD)/launch/cli.o $(LIB_SO) $(SHIM_SO) $(BUILD)/.LINK
+$(TRAIN): $(TRAIN_OBJ) $(CLI_OBJ) $(LIB_SO) $(SHIM_SO) $(BUILD)/.LINK
 	$(LINK_C) $(filter %.o,$^) -L$(BUILD)/lib -ltaut -ltaut_torch $(RPATH) $(NO_LOOK) $(LDFLAGS) $(LIBS) $(JSON) -lz
 # taut data distill: the same, for images
-$(DISTILL): $(DISTILL_OBJ) $(BUILD)/launch/json.o $(BUILD)/launch/cli.o $(LIB_SO) $(SHIM_SO) $(BUILD)/.LINK
+$(DISTILL): $(DISTILL_OBJ) $(CLI_OBJ) $(LIB_SO) $(SHIM_SO) $(BUILD)/.LINK
 	$(LINK_C) $(filter %.o,$^) -L$(BUILD)/lib -ltaut -ltaut_torch $(RPATH) $(NO_LOOK) $(LDFLAGS) $(LIBS) $(JSON)
 # what test_checkpoint.sh, test_train.sh and test_train_data.sh run
-$(SETS): %: %.o $(filter-out %/main.o,$(TRAIN_OBJ)) $(BUILD)/launch/json.o $(BUILD)/launch/cli.o $(LIB_SO) $(SHIM_SO) $(BUILD)/.LINK
+$(SETS): %: %.o $(filter-out %/main.o,$(TRAIN_OBJ)) $(CLI_OBJ) $(LIB_SO) $(SHIM_SO) $(BUILD)/.LINK
 	$(LINK_C) $(filter %.o,$^) -L$(BUILD)/lib -ltaut -ltaut_torch -Wl,-rpath,$(abspath $(BUILD)/lib) $(NO_LOOK) $(LDFLAGS) $(LIBS) $(JSON) -lz
 # public interface only, so no test support that reaches inside: this does not
 $(BUILD)/tests/long/test_truth_torch: $(patsubst %,$(BUILD)/tests/support/%.o,truth scene models)

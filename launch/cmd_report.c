@@ -42,10 +42,11 @@ static int load_plan(const char *path, report *p)
 /* The page appears whole or not at all. */
 static int save(const report *p, const char *path, long *bytes)
 {
-    char  real[PATH_MAX], part[4096];
+    char  real[PATH_MAX], part[PATH_MAX];
     FILE *f;
     int   rc;
-    path = taut__behind_links(path, real);
+    if (taut__behind_links(path, real) != TAUT_OK) return cli_fail("-o %s", taut_last_error());
+    path = real;
     if (snprintf(part, sizeof part, "%s.part", path) >= (int)sizeof part) return cli_fail("-o %s: path too long", path);
     f = fopen(part, "w");
     if (!f) return cli_fail("-o %s: %s", part, strerror(errno));

@@ -95,25 +95,6 @@ static int replace(const char *path, const struct stat *old, const void *data, s
     return rc;
 }
 
-/* Where a file at `path` would be: behind all symbolic links, also where the last one points to nothing yet. */
-static int behind_links(const char *path, char *real)
-{
-    enum { LINKS_MAX = 40 };
-    char    target[PATH_MAX], next[PATH_MAX];
-    ssize_t n;
-    if (snprintf(real, PATH_MAX, "%s", path) >= PATH_MAX) return cli_fail("%s: the path is too long", path);
-    for (int links = 0; (n = readlink(real, target, sizeof target - 1)) >= 0; links++) {
-        char *slash = strrchr(real, '/');
-        target[n] = 0;
-        if (links == LINKS_MAX) return cli_fail("%s: too many symbolic links", path);
-        if (target[0] == '/' || !slash) snprintf(next, sizeof next, "%s", target);
-        else if (snprintf(next, sizeof next, "%.*s%s", (int)(slash - real) + 1, real, target) >= PATH_MAX)
-            return cli_fail("%s: the path is too long", path);
-        memcpy(real, next, sizeof next);
-    }
-    return CLI_OK;
-}
-
 int bytes_write(const char *path, const void *data, size_t bytes)
 {
     struct stat st;
@@ -128,8 +109,8 @@ int bytes_write(const char *path, const void *data, size_t bytes)
         close(fd);
         return rc;
     }
-    rc = behind_links(path, real);
-    return rc == CLI_OK ? replace(real, exists ? &st : NULL, data, bytes) : rc;
+    if (taut__behind_links(path, real) != TAUT_OK) return cli_fail("%s", taut_last_error());
+    return replace(real, exists ? &st : NULL, data, bytes);
 }
 
 int floats_read(const char *path, float **x, size_t *n)

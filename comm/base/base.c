@@ -1,12 +1,14 @@
 /* base.c : see base.h. */
 #define _POSIX_C_SOURCE 200809L
 #include "base.h"
+#include <limits.h>
 #include <locale.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -231,7 +233,31 @@ size_t taut__alloc_count(void) { return atomic_load(&alloc_count); }
 size_t taut__alloc_bytes(void) { return atomic_load(&alloc_bytes); }
 void   taut__alloc_fail_after(int64_t n) { atomic_store(&fail_after, n); }
 
-const char *taut__behind_links(const char *path, char *dst) { return realpath(path, dst) ? dst : path; }
+/* ---- names of files ---- */
+taut_status taut__behind_links(const char *path, char *dst)
+{
+    enum { LINKS_MAX = 40 };
+    char        target[PATH_MAX], next[PATH_MAX];
+    struct stat there, named;
+    ssize_t     n;
+    int         folder;
+    bool        is_there = stat(path, &there) == 0;
+    if (is_there && !S_ISREG(there.st_mode)) /* a rename would take the place of a device */
+        return taut__fail(TAUT_E_IO, "%s: is there and not a regular file", path);
+    if (snprintf(dst, PATH_MAX, "%s", path) >= PATH_MAX) return taut__fail(TAUT_E_RANGE, "%s: a name too long", path);
+    for (int links = 0; (n = readlink(dst, target, sizeof target - 1)) >= 0; links++) {
+        const char *slash = strrchr(dst, '/');
+        target[n] = 0;
+        folder = target[0] == '/' || !slash ? 0 : (int)(slash - dst) + 1; /* what it is relative to */
+        if (links == LINKS_MAX) return taut__fail(TAUT_E_IO, "%s: too many symbolic links", path);
+        if (snprintf(next, sizeof next, "%.*s%s", folder, dst, target) >= PATH_MAX)
+            return taut__fail(TAUT_E_RANGE, "%s: a name too long", path);
+        memcpy(dst, next, sizeof next);
+    }
+    if (is_there && (stat(dst, &named) != 0 || named.st_dev != there.st_dev || named.st_ino != there.st_ino))
+        return taut__fail(TAUT_E_IO, "%s: is a file without a name, as one that was deleted", path);
+    return TAUT_OK;
+}
 
 double taut__now(void)
 {

@@ -105,9 +105,10 @@ TAUT_INLINE size_t taut__max(size_t a, size_t b) { return a > b ? a : b; }
 TAUT_INLINE size_t taut__ceil_div(size_t a, size_t b) { return a / b + (a % b != 0); }
 static inline bool taut__mul_ok(size_t a, size_t b, size_t *out) { return !__builtin_mul_overflow(a, b, out); }
 static inline bool taut__add_ok(size_t a, size_t b, size_t *out) { return !__builtin_add_overflow(a, b, out); }
-/* What a rename is to replace so that a link stays one (/dev/stdout is one, too): the file that the path leads to, in dst, where that is there; else the
- * path itself. dst: PATH_MAX bytes. */
-const char *taut__behind_links(const char *path, char *dst);
+/* What a rename is to replace so that links stay (/dev/stdout is one, too): in dst, of PATH_MAX bytes, where a file at `path` is or would be, behind all symbolic
+ * links, also where the last one points to nothing yet. TAUT_E_IO: there is no regular file, or one without a name, as /dev/stdout of a deleted one;
+ * TAUT_E_RANGE: too long. */
+taut_status taut__behind_links(const char *path, char *dst);
 
 double taut__now(void); /* monotonic seconds; comm/ and launch/ only: compressors and scheduler know no clocks */
 

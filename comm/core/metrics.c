@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -149,12 +148,10 @@ static void put_all(FILE *f, const taut__metrics *of)
 
 static taut_status write_file(const taut__metrics *m)
 {
-    char        real[PATH_MAX], part[PATH_MAX + 32];
-    const char *path = taut__behind_links(m->path, real);
-    FILE       *f;
-    struct stat st;
-    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) /* a rename would take the place of a device */
-        return taut__fail(TAUT_E_IO, "TAUT_METRICS=%s: is there and not a regular file", path);
+    char  path[PATH_MAX], part[PATH_MAX + 32];
+    FILE *f;
+    if (taut__behind_links(m->path, path) != TAUT_OK)
+        return taut__fail(TAUT_E_IO, "TAUT_METRICS=%s", taut_last_error());
     snprintf(part, sizeof part, "%s.%ld.part", path, (long)getpid());
     if (!(f = fopen(part, "w"))) return taut__fail(TAUT_E_IO, "TAUT_METRICS=%s: %s", path, strerror(errno));
     put_all(f, m);

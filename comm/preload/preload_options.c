@@ -6,12 +6,12 @@
 #include <string.h>
 #include <strings.h>
 
-/* 65536, 64K, 1.5M, 2G; end: behind it. False if there is no number. */
+/* 65536, 64K, 1.5M, 2G, 1e6; end: behind it. False if there is no number. */
 static bool read_bytes(const char *text, const char **end, size_t *bytes)
 {
     char  *stop;
     double v;
-    if (!isdigit((unsigned char)*text)) return false;
+    if (!isdigit((unsigned char)*text) || toupper((unsigned char)text[1]) == 'X') return false;
     v = taut__strtod(text, &stop);
     if (*stop == '.' && stop[-1] == '.') stop--; /* "1..": the number ends before the dots */
     const char *units = "KMG", *unit = *stop ? strchr(units, toupper((unsigned char)*stop)) : NULL;

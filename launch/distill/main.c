@@ -164,25 +164,13 @@ static void print_json(const run *r)
     jsn_print(o);
 }
 
-/* -o is none of the shards of a list joined by commas. */
-static int apart(const char *out, const char *list)
-{
-    char *copy = list ? strdup(list) : NULL, *save = NULL;
-    int   rc = CLI_OK;
-    for (char *path = copy ? strtok_r(copy, ",", &save) : NULL; path && rc == CLI_OK; path = strtok_r(NULL, ",", &save))
-        rc = cli_apart("-o", out, 1, &path);
-    free(copy);
-    return rc;
-}
-
 static int work(run *r, const char *list)
 {
     const char *method = r->o.method;
     char        beside[4200];
     bool        soft = r->o.soft, judged = r->o.validation != NULL;
     int         rc = r->o.out ? cli_replaceable("-o", r->o.out) : CLI_OK; /* not after minutes of work */
-    if (rc == CLI_OK && r->o.out) rc = apart(r->o.out, list);
-    if (rc == CLI_OK && r->o.out) rc = apart(r->o.out, r->o.validation);
+    if (rc == CLI_OK) rc = cli_apart_lists("-o", r->o.out, 2, (const char *[]){list, r->o.validation});
     if (rc == CLI_OK) rc = pool_read(&r->train, list, "shard");
     if (rc == CLI_OK && judged) rc = pool_read(&r->validation, r->o.validation, "--validation");
     if (rc == CLI_OK && judged && r->validation.t.classes > r->train.t.classes)

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { LOOKS = 200, LAYERS_LOGGED = 20000 }; /* looks at all layers in a run; layers in all of these */
@@ -33,23 +34,28 @@ static long last_line(FILE *f, long end)
 }
 
 /* Of a run that was killed while it wrote a line: what the next one appends would be part of that. */
-static void drop_half_line(const char *path)
+static int drop_half_line(const char *path)
 {
     static const char begin[] = "{\"kind\":";
-    FILE             *f = fopen(path, "r+");
+    struct stat       st;
+    FILE             *f = stat(path, &st) == 0 && S_ISREG(st.st_mode) ? fopen(path, "r") : NULL;
     char              text[sizeof begin] = "";
-    long              end = f && fseek(f, 0, SEEK_END) == 0 ? ftell(f) : 0, at = end > 0 ? last_line(f, end) : -1;
-    if (at >= 0 && at < end && fseek(f, at, SEEK_SET) == 0 && fgets(text, sizeof text, f) &&
-        strncmp(text, begin, strlen(text)) == 0 && ftruncate(fileno(f), at) != 0)
-        cli_fail("--log=%s: its last line is not complete, and cannot be cut off: %s", path, strerror(errno));
+    long              end = f ? (long)st.st_size : 0, at = end > 0 ? last_line(f, end) : -1;
+    bool              half = at >= 0 && at < end && fseek(f, at, SEEK_SET) == 0 && fgets(text, sizeof text, f) &&
+                strncmp(text, begin, strlen(text)) == 0;
     if (f) fclose(f);
+    return half && truncate(path, at) != 0
+               ? fault(CLI_FAILED, "--log=%s: its last line is not complete, and cannot be cut off: %s", path,
+                       strerror(errno))
+               : 0;
 }
 
 int log_open(train_log **log, const char *path, bool append)
 {
+    int code;
     *log = NULL;
     if (!path || ranks_rank() != 0) return 0;
-    if (append) drop_half_line(path);
+    if (append && (code = drop_half_line(path)) != 0) return code;
     *log = calloc(1, sizeof **log);
     if (*log && ((*log)->f = fopen(path, append ? "a" : "w")) != NULL) return 0;
     free(*log);

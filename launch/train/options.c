@@ -127,6 +127,16 @@ static int check_device(const options *o)
     return CLI_RUN;
 }
 
+/* What is written is none of what is read. */
+static int check_apart(const options *o)
+{
+    const char *list[] = {o->data, o->validation, o->plan, strncmp(o->model, "script:", 7) ? NULL : o->model + 7,
+                          o->score};
+    if (cli_apart_lists("--log", o->log, 5, list) != CLI_OK || cli_apart_lists("--score", o->score, 4, list) != CLI_OK)
+        return CLI_USAGE;
+    return CLI_RUN;
+}
+
 static int check_together(const options *o)
 {
     bool sgd = options_is(o->optimizer, "sgd"), scaled = !options_is(o->scale, "auto") && !options_is(o->scale, "none");
@@ -144,8 +154,7 @@ static int check_together(const options *o)
         return cli_usage(
             "--plan, --validation, --score, --rounds and --global-batch: need --data with shards, files *.taut");
     if (check_device(o) != CLI_RUN) return CLI_USAGE;
-    char *read = (char *)(uintptr_t)o->data;
-    if (o->log && read && cli_apart("--log", o->log, 1, &read) != CLI_OK) return CLI_USAGE;
+    if (check_apart(o) != CLI_RUN) return CLI_USAGE;
     if (o->resume && !o->checkpoint) return cli_usage("--resume: needs --checkpoint FILE to resume from");
     if (o->compare && o->checkpoint) return cli_usage("--compare: not together with --checkpoint: one file, two runs");
     if (o->score && (o->compare || o->resume))

@@ -258,6 +258,9 @@ ok "nothing was written over" "$TAUT" data verify a.taut
 : >t.taut && : >t.plan && ln -s t.taut l.taut && ln -s t.plan l.plan
 "$TAUT" data plan full a.taut -o l.plan >/dev/null && "$TAUT" data pack text.txt -o l.taut >/dev/null
 [ -L l.taut ] && [ -s t.taut ] && [ -L l.plan ] && [ -s t.plan ] && pass || fail "results in the place of links: $(ls -l l.* t.*)"
+ln -s new.taut ld.taut && ln -s new.plan ld.plan
+"$TAUT" data plan full a.taut -o ld.plan >/dev/null && "$TAUT" data pack text.txt -o ld.taut >/dev/null
+[ -L ld.taut ] && [ -s new.taut ] && [ -L ld.plan ] && [ -s new.plan ] && pass || fail "results in the place of links to nothing yet: $(ls -l ld.* new.*)"
 mkfifo pipe
 bad 1 'not a regular file' plan full a.taut -o pipe
 bad 1 'pipe: not a regular file' info pipe

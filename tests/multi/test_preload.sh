@@ -283,9 +283,12 @@ test_examples() {
 test_tautrun() {
     launch/tautrun --bogus 2>"$WORK/err"; [ $? -eq 2 ] && grep -q bogus "$WORK/err" && pass || fail "tautrun: a bad option"
     launch/tautrun -n 0 true 2>"$WORK/err"; [ $? -eq 2 ] && grep -q 'n 0' "$WORK/err" && pass || fail "tautrun: -n 0"
-    for bad in "--budget rel=abc:must be rel=X" "--codec quant:bits=99:must be an integer 1..8" "--threshold 64Q:must be a number of bytes" "--include 3;4:must be site numbers"; do
+    for bad in "--budget rel=abc:must be rel=X" "--codec quant:bits=99:must be an integer 1..8" "--threshold 64Q:must be a number of bytes" "--threshold 1.2.3:must be a number of bytes" "--threshold .5M:must be a number of bytes" "--threshold 0x20000:must be a number of bytes" "--threshold 1e10G:must be a number of bytes" "--include 3;4:must be site numbers"; do
         # shellcheck disable=SC2086
         BUILD=$BUILD launch/tautrun -n 2 ${bad%:must*} --print true >"$WORK/out" 2>"$WORK/err"; [ $? -eq 2 ] && grep -q "${bad##*:}" "$WORK/err" && pass || fail "tautrun $bad: $(cat "$WORK/out" "$WORK/err")"
+    done
+    for good in 1e6 1.5M 7.K 1e18; do
+        BUILD=$BUILD launch/tautrun -n 2 --threshold $good --print true >"$WORK/out" 2>"$WORK/err" && pass || fail "tautrun --threshold $good: $(cat "$WORK/err")"
     done
     launch/tautrun -n 2 /nonexistent 2>"$WORK/err"; [ $? -eq 2 ] && pass || fail "tautrun: no such program"
     BUILD=$BUILD launch/tautrun -n 2 --launcher openmpi --budget=rel=0.1 --include '1,2' --print /bin/echo "it's" 'a b' >"$WORK/out" 2>"$WORK/err"

@@ -59,6 +59,8 @@ bad 1 'broken.jsonl: line 4' report broken.jsonl -o no.html
 bad 1 'nofolder/no.html: cannot be written: No such file' report a.jsonl -o nofolder/no.html
 : >real.html && ln -s real.html link.html
 "$TAUT" report a.jsonl -o link.html >/dev/null && [ -L link.html ] && [ -s real.html ] && pass || fail "a page in the place of a link"
+ln -s new.html dangling.html
+"$TAUT" report a.jsonl -o dangling.html >/dev/null && [ -L dangling.html ] && [ -s new.html ] && pass || fail "a page in the place of a link to nothing yet"
 mkfifo pipe
 bad 1 'pipe: cannot be written: it is there and not a regular file' report a.jsonl -o pipe
 bad 2 '-o x/../a.jsonl: is a.jsonl, which is read' report b.jsonl a.jsonl -o x/../a.jsonl

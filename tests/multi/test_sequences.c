@@ -5,10 +5,10 @@
  * call may fail. By the public interface only.
  * What they have found is in test_drawn_findings.c. LONG=1: more jobs. SEEDS=FROM:TO runs those, TELL=1 says which one is under way. */
 #include "../support/suite.h"
+#include "tests/support/drawn_job.h"
 #include "tests/support/mock_space.h"
 #include "tests/support/nccl_double.h"
 #include "tests/support/ranks.h"
-#include "tests/support/specs.h"
 #include "comm/core/nccl.h"
 #include <math.h>
 #include <pthread.h>
@@ -16,39 +16,10 @@
 #include <stdio.h>
 #include <xxhash.h>
 
-enum { LAYERS = 7, STEPS = 14, RANKS = 7, VARIANTS = 4, DEVICE = 2, NCCL = 3, MOST = 40000 };
 enum { NOT_YET = -1, LEFT_OUT = -2 };
-enum { DROP = 1, MOMENTUM };        /* what happens after a step */
-enum { STARTED, AT_ONCE, SHARDED }; /* calls */
-
-__extension__ typedef _Float16 half;
-
-typedef struct tensor {
-    char       name[16], codec[64]; /* codec: of this layer alone, or "" */
-    taut_dtype dtype;
-    int        ndim, from; /* from: the step before which it is registered */
-    size_t     shape[3], n;
-    size_t     scales; /* 0: none */
-} tensor;
-
-typedef struct job {
-    uint64_t    seed;
-    int         ranks, layers, steps;
-    taut_config cfg;
-    char        codec[64];
-    tensor      layer[LAYERS];
-    int         hosts; /* that ranks are said to be on; 0: as it is */
-    bool        skipped[STEPS][LAYERS];
-    int         call[STEPS][LAYERS];
-    taut_op     op[STEPS][LAYERS];
-    int         kind[STEPS][LAYERS]; /* of gradients */
-    int         event[STEPS];        /* after the step */
-    bool
-        polled; /* layers are tested before all have been started: which small ones travel together is a matter of time, and so is how their sums are rounded */
-} job;
 
 typedef struct seat {
-    const job         *j;
+    const drawn_job   *j;
     int                variant, rank;
     taut_comm         *comm;
     taut_comm        **comms; /* of all ranks */
@@ -61,148 +32,6 @@ typedef struct seat {
     uint64_t           hash[STEPS][LAYERS];
     char               fault[1024];
 } seat;
-
-/* ---- drawing ---- */
-
-static uint64_t mix(uint64_t x)
-{
-    x += 0x9e3779b97f4a7c15;
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
-    return x ^ (x >> 31);
-}
-static uint64_t draw(uint64_t *s) { return mix((*s)++); }
-static size_t   below(uint64_t *s, size_t n) { return (size_t)(draw(s) % n); }
-static double   unit(uint64_t s) { return (double)(mix(s) >> 11) * 0x1p-53; }
-#define ONE_OF(s, list) ((list)[below(s, sizeof(list) / sizeof *(list))])
-
-static void draw_layer(uint64_t *s, int i, int steps, tensor *t)
-{
-    static const size_t sides[] = {1, 2, 3, 7, 16, 31, 64, 100, 129, 200};
-    static const size_t sizes[] = {1, 2, 5, 63, 64, 65, 255, 1000, 1023, 1024, 1025, 4097, 16384, 33333};
-    *t = (tensor){.dtype = below(s, 3) ? TAUT_F32 : below(s, 2) ? TAUT_F16 : TAUT_BF16, .ndim = (int)below(s, 4)};
-    snprintf(t->name, sizeof t->name, "layer %d", i);
-    t->n = 1;
-    for (int d = 0; d < t->ndim; d++) {
-        t->shape[d] = t->ndim == 1 ? ONE_OF(s, sizes) : t->ndim == 2 ? ONE_OF(s, sides) : 1 + below(s, 30);
-        t->n *= t->shape[d];
-    }
-    if (below(s, 4) == 0) {
-        snprintf(t->codec, sizeof t->codec, "%s", ONE_OF(s, specs));
-        if (strcmp(t->codec, "auto") && taut_spec_check(t->codec, t->ndim, t->shape)) t->codec[0] = 0;
-    }
-    if (below(s, 3) == 0) t->scales = below(s, 3) == 0 ? 1 : t->ndim && below(s, 2) ? t->shape[0] : t->n;
-    if (below(s, 6) == 0) t->from = (int)below(s, (size_t)steps);
-}
-
-static void draw_job(uint64_t seed, job *j)
-{
-    static const char *const modes[] = {NULL, NULL, "on", "off", "momentum"}, *const algorithms[] = {
-                                                                                  NULL,  NULL,   "native",
-                                                                                  "sra", "ring", "gather"};
-    static const char *const metrics[] = {NULL, "plain", "layer", "optimizer"}, *const budgets[] = {
-                                                                                    NULL, "rel=0.05", "rel=0.3",
-                                                                                    "like:topk:density=0.1"};
-    static const int sizes[] = {1, 2, 2, 2, 3, 3, 4, 7};
-    uint64_t         s = mix(seed);
-    memset(j, 0, sizeof *j);
-    j->seed = seed;
-    j->ranks = ONE_OF(&s, sizes);
-    j->layers = 1 + (int)below(&s, LAYERS);
-    j->steps = 3 + (int)below(&s, STEPS - 2);
-    snprintf(j->codec, sizeof j->codec, "%s", ONE_OF(&s, specs));
-    j->cfg = (taut_config)TAUT_CONFIG_INIT;
-    j->cfg.codec = j->codec;
-    j->cfg.feedback = ONE_OF(&s, modes);
-    j->cfg.algorithm = ONE_OF(&s, algorithms);
-    j->cfg.metric = ONE_OF(&s, metrics);
-    j->cfg.budget = ONE_OF(&s, budgets);
-    j->cfg.objective = below(&s, 2) ? "bytes" : "time";
-    j->cfg.dropped = below(&s, 2) ? "clear" : "restore";
-    j->cfg.link = "100mbit"; /* no clock decides anything */
-    j->cfg.seed = 1 + below(&s, 1000);
-    j->cfg.slice_kib = below(&s, 2) ? 64 : 1024;
-    j->cfg.bucket_kib = below(&s, 2) ? 64 : 4096;
-    j->cfg.small_elems = below(&s, 2) ? 1024 : 1 + (uint32_t)below(&s, 5000);
-    j->cfg.replan_steps = 2 + (uint32_t)below(&s, 6);
-    j->cfg.start_step = 1 + (uint32_t)below(&s, 3);
-    for (int i = 0; i < j->layers; i++) draw_layer(&s, i, j->steps, &j->layer[i]);
-    j->layer[0].from = 0;
-    j->polled = below(&s, 4) == 0;
-    j->hosts = below(&s, 3) ? 0 : 1 + (int)below(&s, 3);
-    for (int step = 0; step < j->steps; step++) {
-        j->event[step] = (int)below(&s, 8);
-        for (int i = 0; i < j->layers; i++) {
-            j->skipped[step][i] = below(&s, 12) == 0;
-            j->call[step][i] = below(&s, 4) ? STARTED : below(&s, 2) ? AT_ONCE : SHARDED;
-            j->op[step][i] = (taut_op)below(&s, 2);
-            j->kind[step][i] = (int)below(&s, 24);
-        }
-    }
-}
-
-/* What does not matter. */
-static void draw_variant(const job *j, int variant, taut_config *cfg, int *renewed)
-{
-    uint64_t s = mix(j->seed ^ 0xabcd) + 1000 * (uint64_t)variant;
-    *cfg = j->cfg;
-    cfg->threads = 1 + (int)below(&s, 3);
-    cfg->progress = (int)below(&s, 3);
-    cfg->checksum = below(&s, 2) ? "on" : "off";
-    cfg->delivery = below(&s, 3) ? "plain" : "assured";
-    *renewed = variant > 0 && below(&s, 2) ? (int)below(&s, (size_t)j->steps) : -1;
-}
-
-/* ---- gradients ---- */
-
-static float gradient(const job *j, int step, int i, int rank, size_t e)
-{
-    uint64_t at = mix(mix(j->seed * 131 + (uint64_t)step) * 31 + (uint64_t)i) + e,
-             own = mix(at + 0x1234567 * (uint64_t)(rank + 1));
-    double x = (unit(own) + unit(own + 1) + unit(own + 2) - 1.5) * 0.02, common = (unit(at) - 0.5) * 0.03;
-    switch (j->kind[step][i]) {
-    case 0: return 0;
-    case 1: return 0.25f;
-    case 2: return unit(at) < 0.01 ? (float)x : 0;
-    case 3: return (float)(common * 1e-6);
-    case 4: return (float)(x * 1e3);
-    case 5: return (float)common;
-    case 6: return rank == 0 ? (float)x : 0;
-    case 7: return e % 17 == 3 ? NAN : (float)x;
-    case 8: return e % 31 == 5 ? (rank % 2 ? -INFINITY : INFINITY) : (float)x;
-    case 9: return j->layer[i].dtype == TAUT_F16 ? (float)x : (float)(x * 1e-36);
-    case 10: return j->layer[i].dtype == TAUT_F16 ? (float)x : (float)(x * 1e36);
-    default: return (float)(x + common);
-    }
-}
-
-static bool broken(int kind) { return kind == 7 || kind == 8; }
-
-static void put(taut_dtype dtype, void *buf, size_t e, float x)
-{
-    if (dtype == TAUT_F32) {
-        ((float *)buf)[e] = x;
-    } else if (dtype == TAUT_F16) {
-        ((half *)buf)[e] = (half)x;
-    } else {
-        uint32_t u;
-        memcpy(&u, &x, 4);
-        if (isfinite(x)) u += 0x7fff + ((u >> 16) & 1);
-        ((uint16_t *)buf)[e] = (uint16_t)(u >> 16);
-    }
-}
-
-static float get(taut_dtype dtype, const void *buf, size_t e)
-{
-    if (dtype == TAUT_F32) return ((const float *)buf)[e];
-    if (dtype == TAUT_F16) return (float)((const half *)buf)[e];
-    uint32_t u = (uint32_t)((const uint16_t *)buf)[e] << 16;
-    float    x;
-    memcpy(&x, &u, 4);
-    return x;
-}
-
-static size_t width(taut_dtype d) { return d == TAUT_F32 ? 4 : 2; }
 
 /* ---- a rank ---- */
 
@@ -228,7 +57,8 @@ static bool scale(seat *seat_, int i, int layer, int step)
     taut_status   status;
     if (!t->scales) return true;
     v = malloc(t->scales * sizeof *v);
-    for (size_t e = 0; e < t->scales; e++) v[e] = (float)(0.1 + unit(mix(seat_->j->seed + (uint64_t)(step / 3)) + e));
+    for (size_t e = 0; e < t->scales; e++)
+        v[e] = (float)(0.1 + drawn_unit(drawn_mix(seat_->j->seed + (uint64_t)(step / 3)) + e));
     status = taut_layer_scale(taut_comm_layer(seat_->comm, (size_t)layer), v, t->scales);
     free(v);
     TRY(status);
@@ -241,7 +71,7 @@ static bool momentum(seat *seat_, int i, int layer, int step)
     const tensor *t = &seat_->j->layer[i];
     float        *m = malloc(t->n * sizeof *m);
     taut_status   status;
-    for (size_t e = 0; e < t->n; e++) m[e] = (float)(unit(mix(seat_->j->seed + (uint64_t)step) + e) - 0.5);
+    for (size_t e = 0; e < t->n; e++) m[e] = (float)(drawn_unit(drawn_mix(seat_->j->seed + (uint64_t)step) + e) - 0.5);
     status = taut_layer_basis(taut_comm_layer(seat_->comm, (size_t)layer), m, step % 2 ? t->n : 0);
     free(m);
     TRY(status);
@@ -254,11 +84,11 @@ static const taut__space *memory_of(const seat *s) { return taut__memory_of(s->p
 
 static bool settle(seat *seat_, uint64_t *s)
 {
-    const job *j = seat_->j;
+    const drawn_job *j = seat_->j;
     for (int i = 0; i < j->layers; i++) {
-        size_t bytes = j->layer[i].n * width(j->layer[i].dtype);
+        size_t bytes = j->layer[i].n * drawn_width(j->layer[i].dtype);
         void  *at = NULL;
-        seat_->there[i] = seat_->variant == NCCL || (seat_->variant == DEVICE && below(s, 3) > 0);
+        seat_->there[i] = seat_->variant == NCCL || (seat_->variant == DEVICE && drawn_below(s, 3) > 0);
         if (seat_->there[i]) TRY(memory_of(seat_)->alloc(seat_->place, bytes, &at));
         seat_->at[i] = seat_->there[i] ? at : seat_->buf[i];
     }
@@ -291,8 +121,8 @@ static taut_status sharded(seat *s, int i, taut_layer *l, taut_op op)
 /* Layers whose time has come; in one order on all ranks: those that begin first, first. */
 static bool enrol(seat *seat_, int step, int *of)
 {
-    const job *j = seat_->j;
-    bool       forced = j->cfg.algorithm != NULL;
+    const drawn_job *j = seat_->j;
+    bool             forced = j->cfg.algorithm != NULL;
     for (int from = 0; from <= step; from++)
         for (int i = 0; i < j->layers; i++) {
             const tensor *t = &j->layer[i];
@@ -315,7 +145,7 @@ static bool enrol(seat *seat_, int step, int *of)
 /* ... and what loses nothing is the sum. */
 static bool exact(seat *seat_, int step, int i, const taut_layer *l, const void *buf)
 {
-    const job       *j = seat_->j;
+    const drawn_job *j = seat_->j;
     const tensor    *t = &j->layer[i];
     taut_layer_stats st = {.size = sizeof st};
     double           unit_of = t->dtype == TAUT_F32 ? 0x1p-24 : t->dtype == TAUT_F16 ? 0x1p-11 : 0x1p-8;
@@ -323,18 +153,18 @@ static bool exact(seat *seat_, int step, int i, const taut_layer *l, const void 
     TRY(taut_layer_get_stats(l, &st));
     plain = j->ranks == 1 || !strcmp(t->codec, "none") || (!t->codec[0] && !strcmp(j->codec, "none"));
     for (size_t e = 0; e < t->n; e++) {
-        double sum = 0, size = 0, got = get(t->dtype, buf, e);
+        double sum = 0, size = 0, got = drawn_get(t->dtype, buf, e);
         float  x;
         for (int r = 0; r < j->ranks; r++) {
             uint64_t held = 0;
-            put(t->dtype, &held, 0, gradient(j, step, i, r, e));
-            x = get(t->dtype, &held, 0);
+            drawn_put(t->dtype, &held, 0, drawn_gradient(j, step, i, r, e));
+            x = drawn_get(t->dtype, &held, 0);
             sum += x, size += fabs(x);
         }
         if (j->op[step][i] == TAUT_MEAN) sum /= j->ranks, size /= j->ranks;
         if (!isfinite(sum)) {
             if (isfinite(got)) return complain(seat_, "element %zu of layer %d is %g, not NaN or Inf", e, i, got);
-        } else if (!isfinite(got) && !broken(j->kind[step][i])) {
+        } else if (!isfinite(got) && !drawn_broken(j->kind[step][i])) {
             return complain(seat_, "element %zu of layer %d (%s) is %g, not finite: %g", e, i, st.codec, got, sum);
         } else if (plain && isfinite(got) &&
                    fabs(got - sum) > (j->ranks + 1) * unit_of * size + (t->dtype == TAUT_F16    ? 0x1p-24 * j->ranks
@@ -349,7 +179,7 @@ static bool exact(seat *seat_, int step, int i, const taut_layer *l, const void 
 /* Those that wait at once, in one order on all ranks. */
 static bool at_once(seat *seat_, int step, const int *of)
 {
-    const job *j = seat_->j;
+    const drawn_job *j = seat_->j;
     for (int i = 0; i < j->layers; i++) {
         taut_layer *l = of[i] < 0 ? NULL : taut_comm_layer(seat_->comm, (size_t)of[i]);
         if (!l || j->skipped[step][i] || j->call[step][i] == STARTED) continue;
@@ -367,14 +197,14 @@ static bool at_once(seat *seat_, int step, const int *of)
 
 static bool begin(seat *seat_, int step, const int *order, const int *of, uint64_t *s)
 {
-    const job *j = seat_->j;
+    const drawn_job *j = seat_->j;
     for (int k = 0; k < j->layers; k++) {
         int         i = order[k], done = 0;
         taut_layer *l;
         if (of[i] < 0 || j->skipped[step][i] || j->call[step][i] != STARTED) continue;
         l = taut_comm_layer(seat_->comm, (size_t)of[i]);
         TRY(start(seat_, i, l, j->op[step][i]));
-        if (j->polled && below(s, 3) == 0) TRY(taut_test(l, &done));
+        if (j->polled && drawn_below(s, 3) == 0) TRY(taut_test(l, &done));
     }
     return true;
 }
@@ -382,8 +212,8 @@ static bool begin(seat *seat_, int step, const int *order, const int *of, uint64
 /* One after the other, tested until done, or left to the step's end. */
 static bool finish(seat *seat_, int step, const int *order, const int *of, uint64_t *s)
 {
-    const job *j = seat_->j;
-    size_t     how = below(s, 4);
+    const drawn_job *j = seat_->j;
+    size_t           how = drawn_below(s, 4);
     for (int k = 0; how > 0 && k < j->layers; k++) {
         int         i = order[k], done = 0;
         taut_layer *l;
@@ -399,9 +229,9 @@ static bool finish(seat *seat_, int step, const int *order, const int *of, uint6
 
 static bool renew(seat *seat_, int step, int *of, uint64_t *s)
 {
-    const job *j = seat_->j;
-    size_t     len = 0;
-    char      *blob;
+    const drawn_job *j = seat_->j;
+    size_t           len = 0;
+    char            *blob;
     TRY(taut_state_save(seat_->comm, NULL, 0, &len));
     blob = malloc(len);
     TRY(taut_state_save(seat_->comm, blob, len, &len));
@@ -424,28 +254,29 @@ static bool renew(seat *seat_, int step, int *of, uint64_t *s)
 
 static bool step_of(seat *seat_, int step, int *of, uint64_t *s)
 {
-    const job *j = seat_->j;
-    int        order[LAYERS];
+    const drawn_job *j = seat_->j;
+    int              order[LAYERS];
     if (!enrol(seat_, step, of)) return false;
     for (int i = 0; i < j->layers; i++) order[i] = i;
     if (seat_->variant >= DEVICE)
         TRY(memory_of(seat_)->wait(seat_->place)); /* what layers that were left out put there */
     for (int i = j->layers - 1; i > 0; i--) {
-        int k = (int)below(s, (size_t)i + 1), o = order[i];
+        int k = (int)drawn_below(s, (size_t)i + 1), o = order[i];
         order[i] = order[k], order[k] = o;
     }
     for (int i = 0; i < j->layers; i++) {
         const tensor *t = &j->layer[i];
         if (of[i] >= 0 && !scale(seat_, i, of[i], step)) return false;
-        for (size_t e = 0; e < t->n; e++) put(t->dtype, seat_->buf[i], e, gradient(j, step, i, seat_->rank, e));
+        for (size_t e = 0; e < t->n; e++)
+            drawn_put(t->dtype, seat_->buf[i], e, drawn_gradient(j, step, i, seat_->rank, e));
         if (seat_->there[i]) /* in the order of the stream, late */
-            TRY(memory_of(seat_)->copy(seat_->place, seat_->at[i], seat_->buf[i], t->n * width(t->dtype)));
+            TRY(memory_of(seat_)->copy(seat_->place, seat_->at[i], seat_->buf[i], t->n * drawn_width(t->dtype)));
     }
     if (!at_once(seat_, step, of)) return false;
     if (!begin(seat_, step, order, of, s) || !finish(seat_, step, order, of, s)) return false;
     for (int i = 0; i < j->layers; i++) {
         if (of[i] < 0 || j->skipped[step][i]) continue;
-        size_t bytes = j->layer[i].n * width(j->layer[i].dtype);
+        size_t bytes = j->layer[i].n * drawn_width(j->layer[i].dtype);
         if (seat_->there[i]) mock_read(seat_->buf[i], seat_->at[i], bytes);
         seat_->hash[step][i] = XXH3_64bits(seat_->buf[i], bytes);
         if (seat_->rank == 0 && !exact(seat_, step, i, taut_comm_layer(seat_->comm, (size_t)of[i]), seat_->buf[i]))
@@ -460,12 +291,13 @@ static bool step_of(seat *seat_, int step, int *of, uint64_t *s)
 
 static void *run(void *arg)
 {
-    seat      *s = arg;
-    const job *j = s->j;
-    uint64_t   own = mix(j->seed + 77 * (uint64_t)s->rank + 7777 * (uint64_t)s->variant);
-    int        of[LAYERS];
+    seat            *s = arg;
+    const drawn_job *j = s->j;
+    uint64_t         own = drawn_mix(j->seed + 77 * (uint64_t)s->rank + 7777 * (uint64_t)s->variant);
+    int              of[LAYERS];
     if (s->variant >= DEVICE) s->place = mock_stream();
-    for (int i = 0; i < j->layers; i++) s->buf[i] = malloc(j->layer[i].n * width(j->layer[i].dtype)), of[i] = NOT_YET;
+    for (int i = 0; i < j->layers; i++)
+        s->buf[i] = malloc(j->layer[i].n * drawn_width(j->layer[i].dtype)), of[i] = NOT_YET;
     bool fine = s->variant != NCCL || !taut__comm_open_nccl(s->comm, s->place) || complain(s, "%s", taut_last_error());
     fine = fine && settle(s, &own);
     for (int step = 0; step < j->steps && fine; step++)
@@ -482,7 +314,7 @@ static void *run(void *arg)
 
 /* ---- jobs ---- */
 
-static void describe(const job *j, const seat *s)
+static void describe(const drawn_job *j, const seat *s)
 {
     const taut_config *c = &s->cfg;
     fprintf(stderr,
@@ -509,33 +341,25 @@ static void describe(const job *j, const seat *s)
                 j->layer[i].codec, j->layer[i].from, j->layer[i].scales);
 }
 
-/* Small layers that come late have a bucket of their own, which a run that registers all at once has not: other plans, and sums rounded in another order. */
-static bool late(const job *j)
-{
-    for (int i = 0; i < j->layers; i++)
-        if (j->layer[i].from > 0) return true;
-    return false;
-}
-
 static void open_double(uint64_t seed)
 {
-    uint64_t s = mix(seed ^ 0xdcc1);
+    uint64_t s = drawn_mix(seed ^ 0xdcc1);
     nccl_double_open();
-    nccl_double_delay((int)below(&s, 2) * 200);
-    nccl_double_lazy((int)below(&s, 3));
-    nccl_double_blocking(below(&s, 3) == 0);
-    if (below(&s, 3) == 0) nccl_double_version(22000);
+    nccl_double_delay((int)drawn_below(&s, 2) * 200);
+    nccl_double_lazy((int)drawn_below(&s, 3));
+    nccl_double_blocking(drawn_below(&s, 3) == 0);
+    if (drawn_below(&s, 3) == 0) nccl_double_version(22000);
 }
 
-static bool run_variant(job *j, int variant, seat *seats)
+static bool run_variant(drawn_job *j, int variant, seat *seats)
 {
     taut_comm        *comms[RANKS];
     pthread_t         thread[RANKS];
     pthread_barrier_t all;
     taut_config       cfg;
     int               renewed;
-    draw_variant(j, variant, &cfg, &renewed);
-    if (renewed >= 0 && late(j)) j->polled = true;
+    drawn_variant(j, variant, &cfg, &renewed);
+    if (renewed >= 0 && drawn_late(j)) j->polled = true;
     cfg.timeout_ms = (int32_t)suite_patience(20000);
     char hosts[8];
     if (variant >= DEVICE) mock_open();
@@ -572,10 +396,10 @@ static bool run_variant(job *j, int variant, seat *seats)
 /* Whether all ranks of both variants agree and nobody complained. */
 static bool run_job(uint64_t seed)
 {
-    static job  j;
-    static seat seats[VARIANTS][RANKS];
-    bool        fine = true;
-    draw_job(seed, &j);
+    static drawn_job j;
+    static seat      seats[VARIANTS][RANKS];
+    bool             fine = true;
+    drawn_job_of(seed, &j);
     for (int v = 0; v < VARIANTS; v++)
         if (!run_variant(&j, v, seats[v])) return true;
     for (int v = 0; v < VARIANTS; v++)

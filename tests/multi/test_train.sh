@@ -124,6 +124,12 @@ bad 2 "must be PATTERN=SPEC" --layer-codec quant
 bad 2 "budget" --codec auto --budget rel=-1
 echo kept >"$dir/kept.jsonl"
 bad 2 "budget" --codec auto --budget rel=2 --log "$dir/kept.jsonl"
+# ... and with half a line that cannot be cut off, as where a log can only be appended to
+printf '{"kind":"step","st' >"$dir/sealed.jsonl"
+chattr +a "$dir/sealed.jsonl" 2>/dev/null && {
+    job 2 sealed $clockless $small --codec grid:rel=0.05 --steps 22 --checkpoint "$dir/ck-grid" --resume --log "$dir/sealed.jsonl"
+    printf '1\tcannot be cut off\tsealed\n' >>"$dir/bads"
+}
 bad 2 "nosuch" --codec nosuch
 bad 2 "rank" --layer-codec b.0.fc.weight=powersgd:rank=1000
 bad 2 "fits none of the" --layer-codec zz=quant:bits=4
@@ -150,6 +156,7 @@ else
     bad 1 "device='cuda:3': this libtorch sees no CUDA device; use cpu" --device cuda:3 --nccl
 fi
 run_jobs 2
+[ ! -e "$dir/sealed.rc" ] || chattr -a "$dir/sealed.jsonl" # or the folder could not be removed
 run_jobs 3
 
 # ---- every codec learns, and all ranks end with the same parameters ----

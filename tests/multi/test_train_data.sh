@@ -131,6 +131,9 @@ quick="--model mlp --dim 8 --codec none --steps 2"
     pack "$dir/nan.csv" -o "$dir/nan.taut"
     wrong 1 1 "field 'x': a value is -\{0,1\}nan: must be finite" $quick --data "$dir/nan.taut" --batch 1
     wrong 1 1 "score=.*nowhere/s.txt: cannot be written" $quick --data "$dir/a.taut" --batch 6 --score "$dir/nowhere/s.txt"
+    wrong 1 2 "log .*val.taut: is .*val.taut, which is read" $quick --data "$dir/a.taut,$dir/val.taut" --log "$dir/val.taut"
+    wrong 1 2 "log .*val.taut: is .*val.taut, which is read" $quick --data "$dir/a.taut" --validation "$dir/val.taut" --log "$dir/val.taut"
+    wrong 1 2 "score .*rs2.plan: is .*rs2.plan, which is read" $quick --data "$dir/a.taut" --plan "$dir/rs2.plan" --batch 6 --score "$dir/rs2.plan"
     rare wrong 1 1 "nothere.taut" $quick --data "$dir/nothere.taut"
     wrong 1 1 "no field of kind label\|no field that mlp" $quick --data "$dir/text.taut"
     wrong 1 2 "batch=61: must be at least 1 .* at most the 60 of a round" $quick --data "$dir/a.taut" --plan "$dir/rs2.plan" --batch 61

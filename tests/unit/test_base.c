@@ -10,6 +10,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/asan_interface.h>
 #endif
@@ -209,6 +213,35 @@ START_TEST(threads_leave_signals_to_the_program)
 }
 END_TEST
 
+START_TEST(a_rename_leaves_links)
+{
+    static const struct {
+        const char *path, *behind; /* NULL: refused */
+    } cases[] = {{"file", "file"},          {"new", "new"}, {"link", "file"},    {"sub/chain", "sub/../file"},
+                 {"dangling", "sub/new"},   {"loop", NULL}, {"/dev/null", NULL}, {"sub", NULL},
+                 {"nowhere/x", "nowhere/x"}};
+    char dir[] = "/tmp/test_base_XXXXXX", real[PATH_MAX], name[64];
+    int  fd;
+    ck_assert(mkdtemp(dir) && chdir(dir) == 0 && mkdir("sub", 0700) == 0 && close(creat("file", 0600)) == 0);
+    ck_assert(symlink("file", "link") == 0 && symlink("../link", "sub/chain") == 0 &&
+              symlink("sub/new", "dangling") == 0 && symlink("loop", "loop") == 0);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        taut_status s = taut__behind_links(cases[i].path, real);
+        ck_assert_msg(!s == (cases[i].behind != NULL), "%s: %s", cases[i].path, taut_last_error());
+        if (!s) ck_assert_str_eq(real, cases[i].behind);
+    }
+    ck_assert((fd = open("gone", O_CREAT | O_RDWR, 0600)) >= 0 && unlink("gone") == 0); /* as /dev/stdout may be */
+    snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
+    ck_assert_int_eq(taut__behind_links(name, real), TAUT_E_IO);
+    char *longer = memset(calloc(PATH_MAX + 1, 1), 'x', PATH_MAX);
+    ck_assert_int_eq(taut__behind_links(longer, real), TAUT_E_RANGE);
+    free(longer);
+    close(fd);
+    ck_assert(!unlink("sub/chain") && !unlink("link") && !unlink("dangling") && !unlink("loop") && !unlink("file"));
+    ck_assert(!rmdir("sub") && chdir("/") == 0 && !rmdir(dir));
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("base");
@@ -222,6 +255,7 @@ int main(void)
     tcase_add_test(t, random_is_pinned);
     tcase_add_test(t, overflow_helpers);
     tcase_add_test(t, numbers_ignore_the_locale);
+    tcase_add_test(t, a_rename_leaves_links);
     tcase_add_test(t, threads_leave_signals_to_the_program);
     return suite_run(s);
 }

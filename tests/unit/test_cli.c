@@ -1,6 +1,7 @@
-/* test_cli.c : the option tables of launch/cli.c and the number work of launch/floats.c. Both belong to programs, not to
+/* test_cli.c : the option tables of launch/cli.c, the names of files of launch/cli_files.c and the number work of launch/floats.c. All belong to programs, not to
  * the library, so this test compiles them in. */
 #include "launch/cli.c"
+#include "launch/cli_files.c"
 #include "launch/floats.c"
 #include "../support/suite.h"
 #include <sys/wait.h>
@@ -312,6 +313,27 @@ START_TEST(synthetic_data_is_the_same_in_any_length)
 }
 END_TEST
 
+START_TEST(what_is_written_is_in_no_list_that_is_read)
+{
+    static const struct {
+        const char *list[2], *found;
+    } cases[] = {{{"x.a,x.b", NULL}, "is x.b"},  {{NULL, "x.b"}, "is x.b"},  {{"x.c", "x.a,./x.b"}, "is ./x.b"},
+                 {{"x.b,x", NULL}, "is x.b"},    {{"x.a,,x.c", "x.bb"}, ""}, {{NULL, NULL}, ""},
+                 {{"x,y.b", "x.b,"}, "is x.b,"}, {{"x.a,x.c,x", "y"}, ""}};
+    char dir[] = "/tmp/test_cli_XXXXXX", text[100];
+    ck_assert(mkdtemp(dir) && chdir(dir) == 0);
+    ck_assert(close(creat("x.b", 0600)) == 0 && link("x.b", "x.b,") == 0);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        capture();
+        int rc = cli_apart_lists("--log", "x.b", 2, cases[i].list);
+        snprintf(text, sizeof text, "%s", release());
+        ck_assert_msg(rc == (*cases[i].found ? CLI_USAGE : CLI_OK) && strstr(text, cases[i].found), "%zu: %s", i, text);
+    }
+    ck_assert_int_eq(cli_apart_lists("--log", NULL, 2, cases[0].list), CLI_OK);
+    ck_assert(unlink("x.b") == 0 && unlink("x.b,") == 0 && chdir("/") == 0 && rmdir(dir) == 0);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("cli");
@@ -327,6 +349,7 @@ int main(void)
     tcase_add_test(t, threads);
     tcase_add_test(t, devices);
     tcase_add_test(t, closed_streams);
+    tcase_add_test(t, what_is_written_is_in_no_list_that_is_read);
     tcase_add_test(t, synthetic_data_is_the_same_in_any_length);
     return suite_run(suite);
 }

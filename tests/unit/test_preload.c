@@ -318,6 +318,24 @@ START_TEST(settings_that_are_empty_or_say_no_are_not_there)
 }
 END_TEST
 
+/* launch/tautrun takes and refuses the same: test_tautrun in test_preload.sh. */
+START_TEST(a_threshold_is_a_number_of_bytes)
+{
+    static const struct {
+        const char *text;
+        size_t      bytes; /* the default where it is refused */
+    } list[] = {{"1e6", 1000000}, {"1.5M", 3 << 19},  {"7.K", 7168},        {"1e18", 1000000000000000000},
+                {".5M", 1 << 16}, {"1.2.3", 1 << 16}, {"0x20000", 1 << 16}, {"1e10G", 1 << 16}};
+    taut__preload_options o;
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
+        setenv("TAUT_THRESHOLD", list[i].text, 1);
+        taut__preload_options_load(&o);
+        ck_assert_msg(o.threshold == list[i].bytes, "%s: %zu", list[i].text, o.threshold);
+    }
+    unsetenv("TAUT_THRESHOLD");
+}
+END_TEST
+
 START_TEST(imports_are_seen)
 {
     static const char *const yes[] = {"MPI_Iallreduce",       "PMPI_Iallreduce",
@@ -354,6 +372,7 @@ int main(void)
     tcase_add_test(t, halves_are_read_right);
     tcase_add_test(t, samples_lie_inside_and_apart);
     tcase_add_test(t, picks_are_numbers_and_ranges_of_bytes);
+    tcase_add_test(t, a_threshold_is_a_number_of_bytes);
     tcase_add_test(t, imports_are_seen);
     tcase_add_loop_test(t, settings_that_are_empty_or_say_no_are_not_there, 0, 5);
     tcase_add_loop_test(t, bad_picks_are_named, 0, 9);

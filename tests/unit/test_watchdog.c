@@ -1,6 +1,12 @@
 /* test_watchdog.c : calls of the network's library that do not come back end the process, with who was waited for; all others do not. A child
- * of the test is the process. It mostly waits. */
-#include "comm/transport/watchdog.h"
+ * of the test is the process. It mostly waits. The watchdog is compiled in, under names of its own beside the library's. */
+#define taut__watchdog_clock   own_watchdog_clock
+#define taut__watchdog_destroy own_watchdog_destroy
+#define taut__watchdog_enter   own_watchdog_enter
+#define taut__watchdog_init    own_watchdog_init
+#define taut__watchdog_leave   own_watchdog_leave
+#define taut__watchdog_watch   own_watchdog_watch
+#include "comm/transport/watchdog.c"
 #include "../support/suite.h"
 #include <signal.h>
 #include <stdio.h>
@@ -89,10 +95,31 @@ START_TEST(ends)
 }
 END_TEST
 
+/* A call's beginning moves by the time that the process was stopped for, but not beyond now: it may have begun since. */
+START_TEST(what_was_slept_is_left_out)
+{
+    taut__watchdog w = {.timeout_ms = TIMEOUT_MS};
+    uint64_t       begin = now_us(), since;
+    atomic_store(&w.since, begin);
+    leave_out(&w, 3600);
+    since = atomic_load(&w.since);
+    ck_assert_msg(since >= begin && since <= now_us(), "%.3f s from now", 1e-6 * ((double)since - (double)now_us()));
+    atomic_store(&w.since, 1); /* long ago */
+    leave_out(&w, 1.5);
+    ck_assert_uint_eq(atomic_load(&w.since), 1500001);
+    leave_out(&w, AWAY_S);
+    ck_assert_uint_eq(atomic_load(&w.since), 1500001);
+    atomic_store(&w.since, 0); /* nobody waits */
+    leave_out(&w, 3600);
+    ck_assert_uint_eq(atomic_load(&w.since), 0);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("watchdog");
     TCase *t = suite_case(s, "calls", 60);
+    tcase_add_test(t, what_was_slept_is_left_out);
     tcase_add_loop_test(t, ends, 0, CASES);
     return suite_run(s);
 }

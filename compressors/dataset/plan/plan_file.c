@@ -28,11 +28,9 @@ taut_status taut__plan_save(taut__plan *p, const char *path)
     char        real[PATH_MAX], part[PATH_MAX], *text;
     size_t      bytes;
     taut_status s;
-    struct stat st;
     int         fd;
-    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) /* a rename would take the place of a device */
-        return taut__fail(TAUT_E_IO, "%s: is there and not a regular file", path);
-    path = taut__behind_links(path, real);
+    TAUT_TRY(taut__behind_links(path, real));
+    path = real;
     if (snprintf(part, sizeof part, "%s.part%ld", path, (long)getpid()) >= (int)sizeof part)
         return taut__fail(TAUT_E_RANGE, "%s: a name longer than %d bytes", path, PATH_MAX);
     TAUT_TRY(taut__plan_print(p, &text, &bytes));

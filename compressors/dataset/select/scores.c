@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
 
@@ -270,9 +269,8 @@ taut_status taut_scores_save(const char *path, size_t n, const taut_shard *const
     XXH64_state_t *hash;
     FILE          *f;
     bool           good;
-    struct stat    st;
-    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
-        return taut__fail(TAUT_E_IO, "%s: is there and not a regular file", path);
+    TAUT_TRY(taut__behind_links(path, real));
+    path = real;
     if (n == 0 || columns == 0 || columns > TAUT__SCORES_COLUMNS)
         return taut__fail(TAUT_E_RANGE, "scores: %zu shards, %zu columns: must be 1 or more, and 16 columns at most", n,
                           columns);
@@ -280,7 +278,6 @@ taut_status taut_scores_save(const char *path, size_t n, const taut_shard *const
         if (!*name[c] || strlen(name[c]) >= TAUT__SCORES_NAME || strpbrk(name[c], " \t\r\n"))
             return taut__fail(TAUT_E_INVALID, "scores: column '%s': must be a word of 31 bytes at most", name[c]);
     TAUT_TRY(check_values(n, shards, columns, name, value));
-    path = taut__behind_links(path, real);
     if (snprintf(part, sizeof part, "%s.part%ld", path, (long)getpid()) >= (int)sizeof part)
         return taut__fail(TAUT_E_RANGE, "%s: a name too long", path);
     if (!(hash = XXH64_createState())) return taut__fail(TAUT_E_NOMEM, "%s: out of memory", path);

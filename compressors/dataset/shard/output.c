@@ -63,13 +63,11 @@ static taut_status open_part(taut_output *o)
 
 taut_status taut__output_open(taut_output *o, const char *path)
 {
-    struct stat st;
     char        real[PATH_MAX];
     taut_status rc;
     *o = (taut_output){.fd = -1};
-    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
-        return taut__fail(TAUT_E_IO, "%s: is there and not a regular file", path);
-    path = taut__behind_links(path, real);
+    TAUT_TRY(taut__behind_links(path, real));
+    path = real;
     o->path = taut__alloc(strlen(path) + 1, 1);
     o->part = beside(path, ".part");
     if (!o->path || !o->part) {
