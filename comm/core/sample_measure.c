@@ -2,7 +2,7 @@
 #include "sample_blocks.h"
 
 static const double TINY2 = 1e-66; /* mean square below which bf16, least 1.2e-38, has fewer than its eight bits */
-/* Squared errors over squared inputs from which on samples travel as bf16. Rounding x of p ranks to it, and their sums in every round, errs
+/* Squared errors over squared inputs from which on samples travel as bf16, or in groups. Rounding x of p ranks to it, and their sums in every round, errs
  * by about 2.4e-6 (1 + log2 p) of the inputs' squares where ranks are independent, p times that where they are equal. */
 static const double COARSE = 2e-3;
 /* ... and in groups of 8 and of 6 bits, whose roundings err by some 2e-5 and 3.5e-4 of them, most of which is taken off again. */

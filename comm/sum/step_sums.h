@@ -13,7 +13,7 @@
  *           rounding errs by a twelfth of a grain's square whatever the values are
  *   LEVEL   1: not negative, three levels to an octave, 2^-44 to 2^40: for what errs by more anyhow. Off by up to 26%, by 9% as a rule, and rounded up
  *           or down at random, so that sums are right (of two levels they would lie halfway between others too often)
- * What a group or a level cannot hold, as NaN, is NaN. The first five lie in `values`, the others in `floats`.
+ * What a group or a level cannot hold, as NaN, is NaN, and so are all of its group. The first five lie in `values`, the others in `floats`.
  *
  * In front are two words, of which the first is ANDed and the second ORed: equal where they are the same on all ranks. They are made of the runs, too:
  * where ranks' vectors have other runs they come to differ on all ranks, and the rest is without meaning then. (Of two halves of the ranks whose vectors
