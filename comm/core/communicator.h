@@ -316,9 +316,7 @@ bool taut__sample_begin(taut_layer *layer);                               /* fal
 void taut__sample_x(taut__reduction *red, taut__range r, const float *x); /* as a watcher's */
 void taut__sample_lost(taut__reduction *red, taut__range r, const float *lost, float factor);
 void taut__sample_result(taut_layer *layer);
-/* Of a step: how many values ride in the exchange; filled in; and taken from the sums, which stay where they are until the measurement.
- * scratch and wide: as many floats as there are halves. */
-/* How samples travel, so many floats: returns the number of runs. run NULL: only that. */
+/* Of a step: how samples travel, so many floats: returns the number of runs; run NULL: only that. Then filled in, and taken from the sums. */
 size_t taut__sample_runs(const taut_comm *comm, taut__run *run, size_t *floats);
 void   taut__sample_put(const taut_comm *comm, float *v);
 void   taut__sample_take(taut_comm *comm, float *v); /* of all ranks, added; stays there until the next step */

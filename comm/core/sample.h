@@ -1,4 +1,4 @@
-/* sample.h : what is measured on the aggregated result: in every step, exact sums of a few blocks of every layer that loses something.
+/* sample.h : what is measured on the aggregated result: in every step, sums of a few blocks of every layer that loses something.
  *
  * Which blocks is computed from (layer's seed, step), so all ranks take the same: one block of 8 elements in each of n strata of
  * equal size. As x = gradient + residual is encoded, its elements there are kept, and so is what the encoders lost there; when the

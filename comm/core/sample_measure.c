@@ -2,7 +2,7 @@
 #include "sample_blocks.h"
 
 static const double TINY2 = 1e-66; /* mean square below which bf16, least 1.2e-38, has fewer than its eight bits */
-/* Squared errors over squared inputs from which on samples travel as bf16. Rounding x of p ranks to it, and their sums in every round, errs
+/* Squared errors over squared inputs from which on samples travel as bf16, or in groups. Rounding x of p ranks to it, and their sums in every round, errs
  * by about 2.4e-6 (1 + log2 p) of the inputs' squares where ranks are independent, p times that where they are equal. */
 static const double COARSE = 2e-3;
 /* ... and in groups of 8 and of 6 bits, whose roundings err by some 2e-5 and 3.5e-4 of them, most of which is taken off again. */
@@ -165,13 +165,18 @@ static bool like_the_last(const taut_layer *l, const taut__layer_sums *raw, doub
     return s->blocks < FEW || (result <= most * mean && result * most >= mean);
 }
 
+/* False where squares of either unit are no numbers, too. */
+static bool above(const taut__layer_sums *raw, const taut__layer_measured *m, double share)
+{
+    return m->error[0].value > share * raw->own.plain && m->error[1].value > share * raw->own.weighted;
+}
+
 /* In a scale's units only where that is what counts: else what is coarse in one unit may be all there is in another. */
 static taut__sample_form next_form(const taut_layer *l, const taut__layer_sums *raw, const taut__layer_measured *m)
 {
-    double share = fmin(m->error[0].value / raw->own.plain, m->error[1].value / raw->own.weighted);
-    if (!(share > COARSE) || !(raw->own.plain > TINY2 * (double)l->operand.tensor.elems)) return TAUT_SAMPLES_F32;
-    if (!(share > COARSE8) || (has_scale(l) && !scaled_groups(l))) return TAUT_SAMPLES_BF16;
-    return share > COARSE6 ? TAUT_SAMPLES_6BIT : TAUT_SAMPLES_8BIT;
+    if (!above(raw, m, COARSE) || !(raw->own.plain > TINY2 * (double)l->operand.tensor.elems)) return TAUT_SAMPLES_F32;
+    if (!above(raw, m, COARSE8) || (has_scale(l) && !scaled_groups(l))) return TAUT_SAMPLES_BF16;
+    return above(raw, m, COARSE6) ? TAUT_SAMPLES_6BIT : TAUT_SAMPLES_8BIT;
 }
 
 bool taut__sample_measure(taut_layer *l, const taut__layer_sums *raw, double calls, taut__layer_measured *m)

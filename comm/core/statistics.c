@@ -1,5 +1,5 @@
 /* statistics.c : what a step cost and lost. At the end of a step one exchange adds the squared errors and norms of all layers
- * over the ranks, and the exact sums of sampled blocks (sample.h), and carries what codec=auto contributes; the relative errors
+ * over the ranks, and sampled blocks (sample.h), and carries what codec=auto contributes; the relative errors
  * follow from the sums. */
 #include "../../scheduler/budget.h"
 #include "communicator.h"
@@ -227,13 +227,12 @@ static taut_status prepare(taut_comm *comm, parcel *p)
     return taut__sample_room(comm);
 }
 
-/* At the front the digest of what this rank did, which must be everybody's: its AND and OR. */
+/* At the front a digest of what this rank did, which must be everybody's. */
 static taut_status exchange(taut_comm *comm, parcel *p)
 {
     taut__small_allreduce x;
-    uint64_t              digest = taut__handshake_digest(comm);
     p->sums.seed = taut__seed(comm->steps, 0x3a17); /* not of what ranks compare: how a scale was given is no matter */
-    p->sums.word[0] = p->sums.word[1] = (uint32_t)(digest ^ digest >> 32);
+    taut__step_words(&p->sums, taut__handshake_digest(comm));
     taut__small_allreduce_begin(&x, &comm->ctx.all, TAUT_TAG_STEP, p->wire, p->in, p->in_room, NULL, NULL);
     x.sums = &p->sums;
     double      begin = taut__now();

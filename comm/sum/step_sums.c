@@ -4,6 +4,7 @@
 #include "../../compressors/vec/vec.h"
 #include <math.h>
 #include <string.h>
+#include <xxhash.h>
 
 enum { AT_ONCE = 256, GROUP = TAUT_STEP_GROUP, WORD_BYTES = TAUT_STEP_WORDS * sizeof(uint32_t) };
 
@@ -312,6 +313,12 @@ static bool unsqueeze(const uint8_t *from, size_t len, uint8_t *to, size_t n)
 }
 
 /* ---- vectors ---- */
+
+void taut__step_words(taut__step_sums *s, uint64_t digest)
+{
+    uint64_t h = XXH3_64bits_withSeed(s->run, s->runs * sizeof *s->run, digest);
+    s->word[0] = s->word[1] = (uint32_t)(h ^ h >> 32);
+}
 
 size_t taut__step_pack(taut__step_sums *s, uint64_t seed, uint8_t *to)
 {

@@ -13,11 +13,12 @@
  *           rounding errs by a twelfth of a grain's square whatever the values are
  *   LEVEL   1: not negative, three levels to an octave, 2^-44 to 2^40: for what errs by more anyhow. Off by up to 26%, by 9% as a rule, and rounded up
  *           or down at random, so that sums are right (of two levels they would lie halfway between others too often)
- * What a group or a level cannot hold, as NaN, is NaN. The first five lie in `values`, the others in `floats`.
+ * What a group or a level cannot hold, as NaN, is NaN, and so are all of its group. The first five lie in `values`, the others in `floats`.
  *
- * In front are two words, of which the first is ANDed and the second ORed: equal where they are the same on all ranks. Where
- * ranks' vectors have other sizes they come to differ on all ranks, and the rest is without meaning then. (Of two halves of the ranks whose vectors
- * are added in a round, either one has that sign everywhere, or their sizes differ in every pair, or in none.)
+ * In front are two words, of which the first is ANDed and the second ORed: equal where they are the same on all ranks. They are made of the runs, too:
+ * where ranks' vectors have other runs they come to differ on all ranks, and the rest is without meaning then. (Of two halves of the ranks whose vectors
+ * are added in a round, either one has that sign everywhere, or their runs differ in every pair, or in none. Whether a message has the length of a
+ * vector does not tell alone: with zeros left out it may have that of several.)
  *
  * squeezed: most of it is zero; zero bytes are left out. */
 #ifndef TAUT_STEP_SUMS_H
@@ -57,6 +58,9 @@ typedef struct taut__step_sums {
 
 size_t taut__step_bytes(const taut__run *run, size_t runs); /* not squeezed */
 size_t taut__step_room(size_t bytes);                       /* for what they may become */
+
+/* Sets the words: what must be the same on all ranks, and the runs. */
+void taut__step_words(taut__step_sums *s, uint64_t digest);
 
 /* What is to be sent; returns its bytes. Values become what it says. seed: of the dither; who adds or takes the bytes has the same. */
 size_t taut__step_pack(taut__step_sums *s, uint64_t seed, uint8_t *to);

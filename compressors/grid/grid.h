@@ -18,9 +18,8 @@ enum { GRID_CALIBRATED_STEP = 0 }; /* f[]: the agreed step, in units of the tens
 
 /* The bins are a window of octaves of t that goes with the norm, because gradients have any scale. What is added must have the
  * same window: whoever adds statistics of several ranks first moves them to that of a norm on which all agree, as codec.h's
- * `rebase` does. norm2: agreed, of all that will be added, or near it. */
+ * `rebase` does. */
 taut_status taut__grid_rebase(const taut_call *c, const double *agreed, double *stats);
-void        taut__grid_move_window(double *stats, double norm2);
 void        taut__grid_set_window(double *stats, int lowest);
 int         taut__grid_lowest(const double *stats); /* exponent at which bin 0 begins */
 

@@ -28,8 +28,6 @@ int taut__grid_lowest(const double *stats) { return grid_lowest(stats); }
 
 void taut__grid_set_window(double *stats, int lowest) { grid_set_window(stats, lowest); }
 
-void taut__grid_move_window(double *stats, double norm2) { taut__grid_set_window(stats, grid_window_of(norm2)); }
-
 taut_status taut__grid_rebase(const taut_call *c, const double *agreed, double *stats)
 {
     (void)c;

@@ -243,6 +243,30 @@ START_TEST(other_sizes_differ)
 }
 END_TEST
 
+/* A few bytes more or less within the last eight may be all zero on one side only, which then finds nothing wrong with the other's length. */
+START_TEST(other_runs_differ_on_both_sides)
+{
+    static const taut__run run[2] = {{TAUT_AS_LEVEL, 4}, {TAUT_AS_LEVEL, 1}}; /* behind eight bytes of words */
+    uint8_t                wire[2][32];
+    size_t                 n[2];
+    for (uint64_t digest = 0; digest < 1000; digest++) {
+        float           x[2][4] = {{1, 1, 1, 1}, {1}};
+        uint8_t         flat[2][12];
+        taut__step_sums s[2];
+        for (int i = 0; i < 2; i++) {
+            s[i] = (taut__step_sums){{0}, &run[i], 1, NULL, x[i], true, 0, flat[i]};
+            taut__step_words(&s[i], digest);
+            ck_assert(s[i].word[0] == s[i].word[1]);
+            n[i] = taut__step_pack(&s[i], 7, wire[i]);
+        }
+        for (int i = 0; i < 2; i++) {
+            taut__step_add(&s[i], 7, wire[1 - i], n[1 - i], i > 0);
+            ck_assert(s[i].word[0] != s[i].word[1]);
+        }
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("step sums");
@@ -255,5 +279,6 @@ int main(void)
     tcase_add_loop_test(t, a_result_is_taken_as_it_was_sent, 0, 2);
     tcase_add_test(t, what_is_not_a_number_stays_none);
     tcase_add_loop_test(t, other_sizes_differ, 0, 2);
+    tcase_add_test(t, other_runs_differ_on_both_sides);
     return suite_run(s);
 }
