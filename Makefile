@@ -246,7 +246,7 @@ $(BUILD)/%.o: %.cu $(BUILD)/.CUDA
 LINK_C   = $(Q)mkdir -p $(@D) && $(CC) $(SANITIZE) -o $@
 LINK_CXX = $(Q)mkdir -p $(@D) && $(CXX) $(SANITIZE) -o $@
 # two hundred test programs, each with all of the library: gold, which comes with GNU ld, takes a third of its time
-TEST_LD := $(if $(filter release,$(MODE)),$(if $(shell command -v ld.gold),-fuse-ld=gold))
+TEST_LD := $(if $(filter release,$(MODE)),$(if $(GOLD),-fuse-ld=gold))
 $(LIB_SO): $(LIB_OBJ) comm/libtaut.map $(BUILD)/.LINK
 	$(LINK_C).$(SO_VERSION) -shared -Wl,-soname,$(@F).$(SO_VERSION) -Wl,--version-script=comm/libtaut.map -Wl,-z,defs $(LIB_OBJ) $(LDFLAGS) $(LIBS)
 	$(Q)ln -sf $(@F).$(SO_VERSION) $@

@@ -277,12 +277,9 @@ static int add_equal(job *j)
 static int run_on_device(job *j)
 {
     bench_codec *codecs = calloc(j->count ? j->count : 1, sizeof *codecs);
-    size_t       count = 0;
     if (!codecs) return cli_fail("out of memory");
-    for (size_t i = 0; i < j->count; i++) /* of the default selection, those that run there */
-        if (j->codecs.n || strcmp(j->subjects[i].codec.spec.stage[0].codec->name, "powersgd") != 0)
-            codecs[count++] = j->subjects[i].codec;
-    int rc = bench_device(&j->in, codecs, count, j->json);
+    for (size_t i = 0; i < j->count; i++) codecs[i] = j->subjects[i].codec;
+    int rc = bench_device(&j->in, codecs, j->count, j->json);
     free(codecs);
     return rc;
 }

@@ -1,215 +1,241 @@
-/* cmd_bench_device.c : `taut bench codec --device cuda`: the kernels of each codec on a GPU, payload and floats in its memory. Times are
- * of CUDA events, medians over rounds; copy_gbps is a copy from device memory to device memory of the same floats in the same
- * rounds, bytes copied per second. */
+/* cmd_bench_device.c : `taut bench codec --device cuda`: each codec on a GPU through its table of operations, as layers use it: payload, floats,
+ * lengths, statistics and state in its memory. Times are of CUDA events, medians over rounds, and hold what an operation enqueues
+ * besides its kernels (scratch, descriptors). copy_gbps is a copy from device memory to device memory of the same floats in the
+ * same rounds, bytes copied per second. */
 #include "bench.h"
 #include "cli.h"
 #include "floats.h"
 #include "json.h"
 #include "../compressors/cuda/cuda.h"
-#include "../compressors/grid/grid.h"
-#include "../compressors/grid/grid_model.h"
-#include "../compressors/quant/quant_bucket.h"
+#include "../compressors/ops.h"
+#include "../compressors/vectors.h"
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { ROUNDS = 15, TOGETHER = 264 };
-enum phase { COPY, ENCODE, ENCODE_EF, DECODE, DECODE_ADD, PHASES };
+enum { ROUNDS = 15, PEERS = 4, FACTORS = 2 };
+enum phase { COPY, PREPARE, ENCODE, ENCODE_EF, DECODE, DECODE_ADD, SUM, PHASES };
+static const char *const columns[PHASES] = {"copy",   "prepare",    "encode",  "encode+feedback",
+                                            "decode", "decode+add", "sum of 4"};
+static const char *const fields[PHASES] = {"copy_gbps",   "prepare_gbps",    "encode_gbps", "encode_ef_gbps",
+                                           "decode_gbps", "decode_add_gbps", "sum_gbps"};
 
 typedef struct device {
-    const taut__cuda *c;
-    taut__cuda_stream s;
-    taut__cuda_job    job;
-    taut__cuda_batch  b;
-    float            *err;
-    const void       *tables;
-    const taut_stage *stage;
-    size_t            n;
-    uint64_t          list;
+    const taut__cuda  *c;
+    const taut__space *memory;
+    taut_place         place;
+    size_t             n;
+    float             *src, *dst, *err;
+    /* of one codec */
+    const taut_codec   *codec;
+    taut_piece          piece;
+    const uint8_t      *peers[PEERS];
+    const taut_outcome *lengths[PEERS];
+    float              *factor[FACTORS];
+    void               *taken[16]; /* to be given back with it */
+    int                 count;
 } device;
 
-static size_t unit_of(const char *name, const taut_stage *st)
+/* Device memory until the codec is closed, and with bytes of the host in it if there are. */
+static taut_status take(device *d, size_t bytes, const void *from, void **out)
 {
-    if (strcmp(name, "quant") == 0) return (size_t)st->value[1];
-    return strcmp(name, "grid") == 0 ? TAUT__CUDA_CHUNK : TAUT__CUDA_TILE;
+    TAUT_TRY(d->memory->alloc(d->place, bytes, out));
+    d->taken[d->count++] = *out;
+    if (!from) return TAUT_OK;
+    TAUT_TRY(d->memory->copy(d->place, *out, from, bytes));
+    return d->memory->wait(d->place);
 }
 
-static taut_dtype kind_of(const char *name)
+static taut_status enqueue(device *d, taut__op op) { return taut__enqueue(op, d->codec, &d->piece, 1, d->place); }
+
+/* Whether the codec does it there, in a call of its own. */
+static bool has(const device *d, enum phase p)
 {
-    return name[0] == 'f' ? TAUT_F16 : name[0] == 'b' ? TAUT_BF16 : TAUT_F32;
+    bool linear = d->codec->caps & TAUT_CAP_LINEAR && strcmp(d->codec->name, "randk") != 0;
+    switch (p) {
+    case PREPARE: return d->codec->n_stats > 0;
+    case ENCODE_EF:
+    case DECODE_ADD: return !linear;
+    case SUM: return (d->codec->caps & TAUT_CAP_INTEGER) != 0;
+    default: return true;
+    }
 }
 
-static taut_status encode(device *d)
+static taut_status rounds(device *d)
 {
-    const taut_stage *st = d->stage;
-    const char       *name = st->codec->name;
-    quant_params      p = {0};
-    if (strcmp(name, "quant") == 0) p = taut__quant_params(st);
-    if (strcmp(name, "quant") == 0) return d->c->quant->encode(&d->b, &p, d->s);
-    if (strcmp(name, "grid") == 0) return d->c->grid->encode(&d->b, st->value[GRID_KEY_DEAD], 0, d->tables, d->s);
-    if (strcmp(name, "topk") == 0) return d->c->topk->encode(&d->b, st->value[0], false, d->list, d->s);
-    if (strcmp(name, "randk") == 0) return d->c->randk->encode(&d->b, st->value[0], st->value[1] != 0, false, d->s);
-    return d->c->vec->encode(&d->b, kind_of(name), st->value[0] == 0, d->s);
+    for (d->piece.round = 0; d->piece.round < d->codec->linear->rounds; d->piece.round++) {
+        d->piece.factor = d->factor[d->piece.round];
+        TAUT_TRY(enqueue(d, TAUT_OP_PROJECT));
+        TAUT_TRY(enqueue(d, TAUT_OP_ABSORB));
+    }
+    return TAUT_OK;
 }
 
-static taut_status decode(device *d, bool add)
+static taut_status prepare(device *d)
 {
-    const taut_stage *st = d->stage;
-    const char       *name = st->codec->name;
-    quant_params      p = {0};
-    if (strcmp(name, "quant") == 0) p = taut__quant_params(st);
-    if (strcmp(name, "quant") == 0) return d->c->quant->decode(&d->b, &p, add, d->s);
-    if (strcmp(name, "grid") == 0) return d->c->grid->decode(&d->b, add, d->tables, d->s);
-    if (strcmp(name, "topk") == 0) return d->c->topk->decode(&d->b, add, d->list, d->s);
-    if (strcmp(name, "randk") == 0)
-        return d->c->randk->decode(&d->b, st->value[0], st->value[1] != 0, false, add, d->s);
-    return d->c->vec->decode(&d->b, kind_of(name), add, d->s);
+    TAUT_TRY(d->memory->fill(d->place, d->piece.stats, 0, TAUT_STATS_MAX * sizeof(double)));
+    TAUT_TRY(enqueue(d, TAUT_OP_COLLECT_STATS));
+    return enqueue(d, TAUT_OP_CALIBRATE);
+}
+
+static taut_status one(device *d, enum phase p)
+{
+    d->piece.err = p == ENCODE_EF ? d->err : NULL;
+    switch (p) {
+    case COPY: return d->memory->copy(d->place, d->dst, d->src, 4 * d->n);
+    case PREPARE: return prepare(d);
+    case ENCODE:
+    case ENCODE_EF: return has(d, ENCODE_EF) ? enqueue(d, TAUT_OP_ENCODE) : rounds(d);
+    case DECODE: return enqueue(d, has(d, DECODE_ADD) ? TAUT_OP_DECODE : TAUT_OP_RECONSTRUCT);
+    case DECODE_ADD: return enqueue(d, TAUT_OP_DECODE_ADD);
+    default: return enqueue(d, TAUT_OP_SUM_PACK);
+    }
 }
 
 static taut_status pass(device *d, enum phase p, double *seconds)
 {
     const taut__cuda_device *dev = d->c->device;
-    taut_status              s;
-    d->b.one.err = p == ENCODE_EF ? d->err : NULL;
-    TAUT_TRY(dev->clock(d->s, 1, NULL));
-    if (p == COPY) s = dev->copy(d->job.dst, d->job.src, 4 * d->n, d->s);
-    else if (p == ENCODE || p == ENCODE_EF) s = encode(d);
-    else s = decode(d, p == DECODE_ADD);
-    TAUT_TRY(s);
-    return dev->clock(d->s, 0, seconds);
+    taut__cuda_stream        s = (taut__cuda_stream)d->place.stream;
+    *seconds = NAN;
+    if (!has(d, p)) return TAUT_OK;
+    if (p == SUM) TAUT_TRY(d->memory->fill(d->place, d->piece.codes, 0, 4 * d->n));
+    TAUT_TRY(dev->clock(s, 1, NULL));
+    TAUT_TRY(one(d, p));
+    return dev->clock(s, 0, seconds);
 }
 
 /* What stays the same for all codecs: floats in, floats out, room for the error. */
 static taut_status open_device(device *d, const bench_input *in)
 {
-    const taut__cuda_device *dev = d->c->device;
-    void                    *src, *dst, *err, *len, *flags;
     d->n = in->n;
-    TAUT_TRY(dev->stream_create(&d->s));
-    TAUT_TRY(dev->alloc(4 * in->n, &src));
-    TAUT_TRY(dev->alloc(4 * in->n, &dst));
-    TAUT_TRY(dev->alloc(4 * in->n, &err));
-    TAUT_TRY(dev->alloc(16, &len));
-    TAUT_TRY(dev->alloc(16, &flags));
-    TAUT_TRY(dev->copy(src, in->x, 4 * in->n, d->s));
-    TAUT_TRY(dev->fill(flags, 0, 16, d->s));
-    d->err = err;
-    d->job =
-        (taut__cuda_job){.n = in->n, .elems = in->n, .seed = 1, .src = src, .dst = dst, .len = len, .flags = flags};
+    d->memory = taut__memory_of(TAUT_CUDA);
+    if (!d->memory) return TAUT_E_UNSUPPORTED;
+    d->place.space = TAUT_CUDA;
+    TAUT_TRY(d->memory->stream_create(&d->place));
+    TAUT_TRY(take(d, 4 * in->n, in->x, (void **)&d->src));
+    TAUT_TRY(take(d, 4 * in->n, NULL, (void **)&d->dst));
+    TAUT_TRY(take(d, 4 * in->n, NULL, (void **)&d->err));
+    d->count = 0;
     return TAUT_OK;
 }
 
-/* The step of grid is a matter of the host: calibrated there, from the same floats. */
-static taut_status grid_step(device *d, const bench_codec *codec, const float *x)
+static taut_status open_linear(device *d, const bench_codec *b)
 {
-    const taut__cuda_device *dev = d->c->device;
-    taut_call                call = bench_call(codec);
-    double                   stats[GRID_STATS] = {0};
-    taut_calibration         calibration = {0};
-    void                    *step, *tables;
-    float                    value = (float)d->stage->value[GRID_KEY_STEP];
-    if (!(d->stage->given >> GRID_KEY_STEP & 1)) {
-        TAUT_TRY(taut__op_collect_stats(codec->spec.stage[0].codec, &call, x, stats));
-        TAUT_TRY(taut__op_calibrate(codec->spec.stage[0].codec, &call, stats, 1, x, &calibration));
-        value = calibration.f[GRID_CALIBRATED_STEP];
-    }
-    TAUT_TRY(dev->alloc(16, &step));
-    TAUT_TRY(dev->copy(step, &value, 4, d->s));
-    TAUT_TRY(dev->wait(d->s));
-    d->job.step = step;
-    if (d->stage->value[GRID_KEY_CODE] != GRID_RANS) return TAUT_OK;
-    TAUT_TRY(dev->alloc(d->c->grid->table_bytes, &tables));
-    TAUT_TRY(dev->copy(tables, taut__grid_tables(), d->c->grid->table_bytes, d->s));
-    d->tables = tables;
+    const taut_stage *stage = &b->spec.stage[0];
+    if (!(d->codec->caps & TAUT_CAP_LINEAR)) return TAUT_OK;
+    TAUT_TRY(
+        taut__op_state_create(d->codec, stage, &b->tensor, d->piece.call.shared_seed, d->place, &d->piece.call.state));
+    for (int k = 0; k < d->codec->linear->rounds && k < FACTORS; k++)
+        TAUT_TRY(take(d, 4 * d->codec->linear->factor_elems(stage, &b->tensor, k), NULL, (void **)&d->factor[k]));
     return TAUT_OK;
 }
 
-static taut_status open_codec(device *d, const bench_codec *codec, const float *x)
+/* Payloads to be summed: copies of the one, which do not share lines of a cache. */
+static taut_status open_sum(device *d)
 {
-    const taut__cuda_device *dev = d->c->device;
-    void                    *payload;
-    size_t                   work = 0;
-    d->stage = &codec->spec.stage[0];
-    d->tables = NULL;
-    const char *name = d->stage->codec->name;
-    if (codec->spec.stages > 1 || strcmp(name, "powersgd") == 0)
-        return taut__fail(TAUT_E_UNSUPPORTED,
-                          "--device cuda: none, fp16, bf16, quant, grid, topk and randk are timed there");
-    if (strcmp(name, "quant") == 0 && taut__quant_params(d->stage).norm == QUANT_ROTATED)
-        return taut__fail(TAUT_E_UNSUPPORTED, "--device cuda: quant with rotate=1 has no kernels");
-    TAUT_TRY(dev->alloc(taut__spec_capacity(&codec->spec, &codec->tensor, d->n), &payload));
-    d->job.payload = payload;
-    if (strcmp(name, "grid") == 0) TAUT_TRY(grid_step(d, codec, x));
-    d->b = taut__cuda_single(&d->job, unit_of(name, d->stage));
-    if (strcmp(name, "grid") == 0) work = d->c->grid->encode_work(d->b.units, TOGETHER, d->tables != NULL);
-    if (strcmp(name, "topk") == 0) {
-        d->list = taut__cuda_list(&d->b.one, 1, d->stage->value[0], false);
-        work = taut__max(d->c->topk->encode_work(d->b.units, d->list, 1, true), d->c->topk->decode_work(d->list, 1));
+    TAUT_TRY(take(d, 4 * d->n, NULL, (void **)&d->piece.codes));
+    TAUT_TRY(enqueue(d, TAUT_OP_ENCODE));
+    for (int k = 0; k < PEERS; k++) {
+        TAUT_TRY(take(d, d->piece.cap, NULL, (void **)&d->peers[k]));
+        TAUT_TRY(d->memory->copy(d->place, (void *)(uintptr_t)d->peers[k], d->piece.payload, d->piece.cap));
     }
-    d->b.work_bytes = work;
-    return work ? dev->alloc(work, &d->b.work) : TAUT_OK;
+    taut_outcome *own;
+    TAUT_TRY(take(d, sizeof *own, NULL, (void **)&own));
+    TAUT_TRY(d->memory->copy(d->place, own, d->piece.outcome, sizeof *own));
+    for (int k = 0; k < PEERS; k++) d->lengths[k] = own;
+    d->piece.peers = d->peers, d->piece.peer_bytes = d->lengths, d->piece.peer_count = PEERS;
+    return d->memory->wait(d->place);
+}
+
+static taut_status open_codec(device *d, const bench_codec *b)
+{
+    taut_outcome none = {0};
+    d->codec = taut__spec_codec(&b->spec);
+    d->piece = (taut_piece){.call = bench_call(b), .src = d->src, .dst = d->dst, .ranks = 1, .scale_by = 1};
+    d->piece.call.place = d->place;
+    d->piece.cap = taut__spec_capacity(&b->spec, &b->tensor, d->n);
+    TAUT_TRY(take(d, d->piece.cap, NULL, (void **)&d->piece.payload));
+    TAUT_TRY(take(d, sizeof none, &none, (void **)&d->piece.outcome));
+    TAUT_TRY(open_linear(d, b));
+    if (has(d, PREPARE)) {
+        TAUT_TRY(take(d, TAUT_STATS_MAX * sizeof(double), NULL, (void **)&d->piece.stats));
+        TAUT_TRY(take(d, sizeof(taut_calibration), NULL, (void **)&d->piece.calibration));
+        TAUT_TRY(prepare(d));
+        if (d->codec->caps & TAUT_CAP_GLOBAL_STATS) d->piece.call.calibration = d->piece.calibration;
+    }
+    return has(d, SUM) ? open_sum(d) : TAUT_OK;
 }
 
 static void close_codec(device *d)
 {
-    const taut__cuda_device *dev = d->c->device;
-    dev->release(d->job.payload);
-    dev->release((void *)(uintptr_t)d->job.step);
-    dev->release((void *)(uintptr_t)d->tables);
-    dev->release(d->b.work);
-    d->job.payload = NULL, d->job.step = NULL, d->tables = NULL, d->b.work = NULL;
+    if (d->piece.call.state) taut__op_state_destroy(d->codec, d->place, d->piece.call.state);
+    while (d->count) d->memory->release(d->place, d->taken[--d->count]);
+    memset(d->factor, 0, sizeof d->factor);
 }
 
-static taut_status measure(device *d, const bench_codec *codec, const float *x, double gbps[PHASES], uint64_t *bytes,
-                           uint32_t *flags)
+static taut_status measure(device *d, const bench_codec *codec, double gbps[PHASES], taut_outcome *told)
 {
     double seconds[PHASES][ROUNDS];
-    TAUT_TRY(open_codec(d, codec, x));
+    TAUT_TRY(open_codec(d, codec));
     for (enum phase p = COPY; p < PHASES; p++) TAUT_TRY(pass(d, p, &seconds[p][0])); /* untimed: first use */
     for (int r = 0; r < ROUNDS; r++)
         for (enum phase p = COPY; p < PHASES; p++) TAUT_TRY(pass(d, p, &seconds[p][r]));
-    for (enum phase p = COPY; p < PHASES; p++) gbps[p] = 4e-9 * (double)d->n / median(seconds[p], ROUNDS);
-    TAUT_TRY(d->c->device->copy(bytes, d->job.len, sizeof *bytes, d->s));
-    TAUT_TRY(d->c->device->copy(flags, d->job.flags, sizeof *flags, d->s));
-    return d->c->device->wait(d->s);
+    for (enum phase p = COPY; p < PHASES; p++)
+        gbps[p] = has(d, p) ? 4e-9 * (double)d->n / median(seconds[p], ROUNDS) : NAN;
+    if (has(d, SUM)) TAUT_TRY(enqueue(d, TAUT_OP_ENCODE)); /* the sum has written another length */
+    TAUT_TRY(d->memory->copy(d->place, told, d->piece.outcome, sizeof *told));
+    TAUT_TRY(d->memory->wait(d->place));
+    if (!has(d, ENCODE_EF))
+        for (int k = 0; k < d->codec->linear->rounds; k++)
+            told->bytes += 4 * d->codec->linear->factor_elems(&codec->spec.stage[0], &codec->tensor, k);
+    return TAUT_OK;
+}
+
+static void print_row(const char *name, const double gbps[PHASES], double bits)
+{
+    printf("%-32s %9.4f", name, bits);
+    for (enum phase p = PREPARE; p < PHASES; p++)
+        if (isnan(gbps[p])) printf(" %15s", "-");
+        else printf(" %7.1f %6.2fx", gbps[p], gbps[p] / gbps[COPY]);
+    printf(" %8.1f\n", gbps[COPY]);
+}
+
+static json_t *row_of(const char *name, const char *gpu, size_t n, uint64_t bytes, const double gbps[PHASES])
+{
+    json_t *r = json_object();
+    jsn_text(r, "codec", name);
+    jsn_text(r, "device", gpu);
+    jsn_int(r, "n", n);
+    jsn_int(r, "bytes", bytes);
+    jsn_real(r, "bits_per_element", 8.0 * (double)bytes / (double)n);
+    for (enum phase p = COPY; p < PHASES; p++)
+        if (!isnan(gbps[p])) jsn_real(r, fields[p], gbps[p]);
+    return r;
 }
 
 int bench_device(const bench_input *in, const bench_codec *codecs, size_t count, bool json)
 {
     const char *gpu;
     device      d = {.c = taut__cuda_get(&gpu)};
-    json_t     *o = json_object(), *results = json_array();
     if (!d.c) return cli_fail("--device cuda: %s", gpu);
     taut_status s = open_device(&d, in);
     if (s != TAUT_OK) return cli_status(s, "--device cuda");
     printf("%zu floats (%.1f MiB) on %s, median of %d rounds; GB of float32 per second, x: relative to a copy on the "
-           "device\n\n"
-           "%-32s %9s %15s %15s %15s %15s %8s\n",
-           in->n, (double)in->n / 262144, gpu, ROUNDS, "codec", "bits/elem", "encode", "encode+feedback", "decode",
-           "decode+add", "copy");
+           "device\n\n%-32s %9s",
+           in->n, (double)in->n / 262144, gpu, ROUNDS, "codec", "bits/elem");
+    for (enum phase p = PREPARE; p < PHASES; p++) printf(" %15s", columns[p]);
+    printf(" %8s\n", columns[COPY]);
+    json_t *o = json_object(), *results = json_array();
     for (size_t i = 0; i < count; i++) {
-        double   gbps[PHASES];
-        uint64_t bytes = 0;
-        uint32_t flags = 0;
-        s = measure(&d, &codecs[i], in->x, gbps, &bytes, &flags);
+        double       gbps[PHASES];
+        taut_outcome told = {0};
+        s = measure(&d, &codecs[i], gbps, &told);
         if (s != TAUT_OK) return cli_status(s, "%s", codecs[i].name);
-        if (flags) return cli_fail("%s: flags %u on the device: must be 0", codecs[i].name, flags);
+        if (told.flags) return cli_fail("%s: flags %u on the device: must be 0", codecs[i].name, told.flags);
         close_codec(&d);
-        printf("%-32s %9.4f", codecs[i].name, 8.0 * (double)bytes / (double)in->n);
-        for (enum phase p = ENCODE; p < PHASES; p++) printf(" %7.1f %6.2fx", gbps[p], gbps[p] / gbps[COPY]);
-        printf(" %8.1f\n", gbps[COPY]);
-        json_t *r = json_object();
-        jsn_text(r, "codec", codecs[i].name);
-        jsn_text(r, "device", gpu);
-        jsn_int(r, "n", in->n);
-        jsn_int(r, "bytes", bytes);
-        jsn_real(r, "bits_per_element", 8.0 * (double)bytes / (double)in->n);
-        jsn_real(r, "encode_gbps", gbps[ENCODE]);
-        jsn_real(r, "encode_ef_gbps", gbps[ENCODE_EF]);
-        jsn_real(r, "decode_gbps", gbps[DECODE]);
-        jsn_real(r, "decode_add_gbps", gbps[DECODE_ADD]);
-        jsn_real(r, "copy_gbps", gbps[COPY]);
-        json_array_append_new(results, r);
+        print_row(codecs[i].name, gbps, 8.0 * (double)told.bytes / (double)in->n);
+        json_array_append_new(results, row_of(codecs[i].name, gpu, in->n, told.bytes, gbps));
     }
     json_object_set_new(o, "results", results);
     if (json) jsn_print(o);

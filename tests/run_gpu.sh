@@ -6,13 +6,14 @@
 # refusals of what needs a device; "gpu" is null in the report then.
 set -eu
 BUILD=${BUILD:-build/gpu}
-PARTS=${PARTS:-kernels allreduce graph training speeds sanitizer} # with a GPU: which of them, in this order
+PARTS=${PARTS:-kernels allreduce graph training python speeds sanitizer} # with a GPU: which of them, in this order
 LIMIT_SECONDS=${LIMIT_SECONDS:-540}                               # after which no part begins; the sanitizer has what the others leave
 SANITIZER_SECONDS=${SANITIZER_SECONDS:-60}                        # of that, for each of its tools and tests
 BENCH_N=${BENCH_N:-64M}                                           # elements: 256 MiB
 MPIRUN=${MPIRUN:-mpirun}
 PYTHON=${PYTHON:-python3}
 PART_SECONDS=${PART_SECONDS:-300} # for each of the doubles' tests
+RANKS_SECONDS=${RANKS_SECONDS:-150} # for each job of several ranks
 TRAIN_STEPS=${TRAIN_STEPS:-120}
 TRAIN_DATA=${TRAIN_DATA:-docs/results.md} # a text that every copy of the project has
 began=$(date +%s)
@@ -79,7 +80,7 @@ if [ -z "$gpu" ]; then
 fi
 
 # ---- with one ----
-export TAUT_TEST_GPU=1 CK_FORK=no # a CUDA context does not survive a fork
+export TEST_GPU=1 CK_FORK=no # a CUDA context does not survive a fork
 wanted() { # PART: asked for, and there is time
     case " $PARTS " in *" $1 "*) ;; *) return 1 ;; esac
     [ $(($(date +%s) - began)) -lt "$LIMIT_SECONDS" ] && return
@@ -104,7 +105,7 @@ fi
 ranks() { # N COMMAND...
     of=$1
     shift
-    NCCL_MULTI_RANK_GPU_ENABLE=1 timeout 150 "$MPIRUN" -n "$of" sh -c 'NCCL_HOSTID=rank${OMPI_COMM_WORLD_RANK:-$PMI_RANK} exec "$@"' - "$@"
+    NCCL_MULTI_RANK_GPU_ENABLE=1 timeout "$RANKS_SECONDS" "$MPIRUN" -n "$of" sh -c 'NCCL_HOSTID=rank${OMPI_COMM_WORLD_RANK:-$PMI_RANK} exec "$@"' - "$@"
 }
 codecs='--codec fp16 --codec quant:bits=4 --codec grid:rel=0.03 --codec topk:density=0.01' # the same bytes wherever they are made, by the same algorithm,
 sizes='--sizes 256K:16M:8 --repeat 6 --warmup 2 --seconds 3600'                            # after as many calls: random rounding goes by their number
@@ -155,12 +156,12 @@ fi
 if [ $nccl = yes ] && wanted graph; then run 'a step captured in a graph, 2 ranks' ranks 2 "$BUILD/tests/bench/graph_mpi"; fi
 for f in "$BUILD"/gpu_*_[123].json "$BUILD/gpu_nccl_auto.json"; do [ -s "$f" ] && collected="$collected${collected:+, }\"$(basename "$f" .json)\": $(cat "$f")"; done
 
-# ---- training: the GPT with `auto`, within 1% of the CPU's loss ----
+# ---- training: the GPT with `auto`, for bytes, within 1% of the CPU's loss ----
 training=null
 if ! wanted training; then
     :
 elif [ -x "$BUILD/libexec/taut-train" ] && "$BUILD/bin/taut" train --device cuda:0 --data "$TRAIN_DATA" --steps 1 --batch 1 --eval-samples 1 >"$BUILD/gpu.log" 2>&1; then
-    gpt="train --model gpt --data $TRAIN_DATA --codec auto --steps $TRAIN_STEPS --batch 8 --seed 3 --json"
+    gpt="train --model gpt --data $TRAIN_DATA --codec auto --objective bytes --steps $TRAIN_STEPS --batch 8 --seed 3 --json"
     # shellcheck disable=SC2086
     run 'the GPT on the CPU, 2 ranks' json_of "$BUILD/train_cpu.json" 2 $gpt
     ways='mpi'
@@ -171,8 +172,9 @@ elif [ -x "$BUILD/libexec/taut-train" ] && "$BUILD/bin/taut" train --device cuda
         [ "$way" = nccl ] && flag=--nccl
         # shellcheck disable=SC2086
         run "the GPT on the GPU by $way, 2 ranks" json_of "$BUILD/train_$way.json" 2 $gpt --device cuda:0 $flag
-        run "its loss is the CPU's, by $way" sh -c 'loss() { sed "s/.*\"loss_val\": \([0-9.e+-]*\).*/\1/" "$1"; }
-            awk -v a="$(loss "$1")" -v b="$(loss "$2")" "BEGIN { print a, b; exit !(a > 0 && b <= 1.01 * a) }"' - "$BUILD/train_cpu.json" "$BUILD/train_$way.json"
+        run "its loss is the CPU's, its bytes are few, by $way" sh -c 'of() { sed "s/.*\"$2\": \([0-9.e+-]*\).*/\1/" "$1"; }
+            awk -v a="$(of "$1" loss_val)" -v b="$(of "$2" loss_val)" -v r="$(of "$2" ratio)" \
+                "BEGIN { print a, b, r; exit !(a > 0 && b <= 1.01 * a && r >= 2) }"' - "$BUILD/train_cpu.json" "$BUILD/train_$way.json"
         training="$training, \"$way\": $(cat "$BUILD/train_$way.json" 2>/dev/null || echo null)"
     done
     training="{$training}"
@@ -180,6 +182,16 @@ else
     [ -x "$BUILD/libexec/taut-train" ] || echo 'built without libtorch' >"$BUILD/gpu.log"
     echo "SKIP training: $(tail -n 1 "$BUILD/gpu.log"); make check-gpu TORCH=pip PYTHON=... builds against a libtorch with CUDA"
     note 'training: no libtorch with CUDA' failed 0
+fi
+
+# ---- PyTorch on GPUs: the hook, and unmodified programs under the preload library, by a torch with CUDA ----
+if ! wanted python; then
+    :
+elif "$PYTHON" -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' >"$BUILD/gpu.log" 2>&1; then
+    run 'PyTorch with gradients on the GPU' env BUILD="$BUILD" timeout 200 "$PYTHON" tests/python/check_gpu.py
+else
+    echo "SKIP PyTorch: $PYTHON has no torch that sees a GPU; PYTHON names another"
+    note 'PyTorch: no torch with CUDA' failed 0
 fi
 
 bench=null

@@ -381,5 +381,14 @@ const char *taut_features(void)
 #ifdef TAUT_HAVE_TORCH
            " torch"
 #endif
+#ifdef TAUT_HAVE_ZSTD
+           " zstd"
+#endif
+#ifdef TAUT_HAVE_JPEG
+           " jpeg"
+#endif
+#ifdef TAUT_HAVE_CUDA
+           " cuda"
+#endif
         ;
 }

@@ -108,7 +108,7 @@ typedef struct taut__cuda_device {
     void (*release_in)(void *p, taut__cuda_stream s);
     taut_status (*copy)(void *dst, const void *src, size_t bytes,
                         taut__cuda_stream s); /* any direction, in stream order */
-    /* Host bytes, which may be used again at once; they travel in launches. dst aligned to 16 */
+    /* Host bytes, which may be used again at once; they travel in launches */
     taut_status (*put)(void *dst, const void *src, size_t bytes, taut__cuda_stream s);
     taut_status (*fill)(void *dst, int byte, size_t bytes, taut__cuda_stream s);
     taut_status (*use)(int device); /* what follows in this thread is for it */

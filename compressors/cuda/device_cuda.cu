@@ -140,14 +140,13 @@ struct parcel {
 static __global__ void __launch_bounds__(PUT_THREADS)
     device_put(uint8_t *dst, const __grid_constant__ parcel p, uint32_t bytes)
 {
-    uint32_t i = 16 * (blockIdx.x * PUT_THREADS + threadIdx.x);
-    if (i + 16 <= bytes) *(uint4 *)(dst + i) = p.word[i / 16];
+    uint32_t i = 16 * (blockIdx.x * PUT_THREADS + threadIdx.x), end = i + 16 < bytes ? i + 16 : bytes;
+    if (i + 16 <= bytes && ((uintptr_t)dst & 15) == 0) *(uint4 *)(dst + i) = p.word[i / 16];
     else
-        for (uint32_t k = i; k < bytes; k++) dst[k] = ((const uint8_t *)p.word)[k];
+        for (uint32_t k = i; k < end; k++) dst[k] = ((const uint8_t *)p.word)[k];
 }
 static taut_status put(void *dst, const void *src, size_t bytes, taut__cuda_stream s)
 {
-    if ((uintptr_t)dst & 15) return taut__fail(TAUT_E_INVALID, "put: %p: must be a multiple of 16", dst);
     for (size_t at = 0; at < bytes; at += PARCEL) {
         parcel   p;
         uint32_t n = (uint32_t)taut__min(PARCEL, bytes - at);

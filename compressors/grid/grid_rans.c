@@ -123,6 +123,7 @@ typedef struct opened {
     unsigned           blocks; /* all */
     bool               lanes;
     grid_serial_reader serial;
+    uint8_t            tail[GRID_TAIL_BYTES]; /* what the lanes leave */
 } opened;
 
 static bool open_lanes(grid_back *b, unsigned blocks, const uint8_t *src, size_t len)
@@ -163,9 +164,10 @@ static bool open_back(const grid_rans_chunk *c, opened *o)
 }
 
 /* What lanes leave: all words used up, and the states hold the tail's bytes. */
-static bool open_tail(opened *o, uint8_t tail[GRID_TAIL_BYTES])
+static bool open_tail(opened *o)
 {
-    bool any = o->back.blocks < o->blocks;
+    uint8_t *tail = o->tail;
+    bool     any = o->back.blocks < o->blocks;
     if (o->back.words != o->back.words_end || !grid_tail_of_states(o->back.state, tail)) return false;
     o->serial = (grid_serial_reader){GRID_STATE_LOW, tail, tail + GRID_TAIL_BYTES};
     return !any || grid_serial_open(&o->serial, tail, tail + GRID_TAIL_BYTES);
@@ -174,9 +176,9 @@ static bool open_tail(opened *o, uint8_t tail[GRID_TAIL_BYTES])
 /* The blocks behind those of lanes; then state, words and side bits must be used up. */
 static bool finish(opened *o, grid_sink sink)
 {
-    uint8_t    tail[GRID_TAIL_BYTES] = {0}, symbol[GRID_BLOCK];
+    uint8_t    symbol[GRID_BLOCK];
     grid_back *b = &o->back;
-    if (o->lanes && !open_tail(o, tail)) return false;
+    if (o->lanes && !open_tail(o)) return false;
     for (unsigned k = b->blocks; k < o->blocks; k++) {
         bool ok = grid_has_symbols(o->cls[k])
                       ? grid_serial_get(&o->serial, b->models + grid_class_model(o->cls[k]), symbol) &&
@@ -187,7 +189,7 @@ static bool finish(opened *o, grid_sink sink)
     size_t side = (b->side.pos + 7) / 8;
     if (o->serial.x != GRID_STATE_LOW) return false;
     if (!o->lanes) return side == (size_t)(o->serial.p - o->serial.low);
-    for (const uint8_t *p = tail; p < o->serial.p; p++)
+    for (const uint8_t *p = o->tail; p < o->serial.p; p++)
         if (*p) return false;
     return side == b->side.len;
 }

@@ -17,6 +17,8 @@
 /* In front of short loops over vectors, which -O2 would leave as loops over memory. */
 #if defined(__CUDA_ARCH__)
 #define GRID_UNROLL _Pragma("unroll")
+#elif defined(__CUDACC__) /* the host's half of a .cu has no such loops, and EDG does not know the pragma */
+#define GRID_UNROLL
 #elif defined(__clang__)
 #define GRID_UNROLL _Pragma("clang loop unroll(full)")
 #else

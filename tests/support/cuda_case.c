@@ -25,7 +25,7 @@ void cuda_must(taut_status s, const char *what)
 
 const taut__cuda *cuda_tables(void)
 {
-    const char       *gpu = getenv("TAUT_TEST_GPU"), *why = "not linked with this test";
+    const char       *gpu = getenv("TEST_GPU"), *why = "not linked with this test";
     const taut__cuda *c = gpu && *gpu == '1' ? taut__cuda_get(&why) : &taut__cuda_model;
     if (!c) fprintf(stderr, "cuda_case: no kernels: %s\n", why), abort();
     return c;

@@ -1,5 +1,5 @@
 /* cuda_case.h : device buffers for tests of CUDA kernels, on a GPU or in the execution model. Everything aborts the test on
- * failure. Which tables: those of the model, or with TAUT_TEST_GPU=1 those of the GPU. */
+ * failure. Which tables: those of the model, or with TEST_GPU=1 those of the GPU. */
 #ifndef TAUT_TEST_CUDA_CASE_H
 #define TAUT_TEST_CUDA_CASE_H
 

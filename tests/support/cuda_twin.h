@@ -1,4 +1,4 @@
-/* cuda_twin.h : one tensor on the host and on a CUDA device (the execution model, or with TAUT_TEST_GPU=1 a GPU), for tests of codecs'
+/* cuda_twin.h : one tensor on the host and on a CUDA device (the execution model, or with TEST_GPU=1 a GPU), for tests of codecs'
  * tables for that space. Everything that should work and does not fails the test. */
 #ifndef TAUT_TEST_CUDA_TWIN_H
 #define TAUT_TEST_CUDA_TWIN_H

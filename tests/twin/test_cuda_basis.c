@@ -1,4 +1,4 @@
-/* test_cuda_basis.c : changes of basis and learning on a CUDA device (the execution model, or with TAUT_TEST_GPU=1 a GPU) are those of the host, bit
+/* test_cuda_basis.c : changes of basis and learning on a CUDA device (the execution model, or with TEST_GPU=1 a GPU) are those of the host, bit
  * for bit: tall and wide matrices, a side of two, tiles that are not full, more directions than the side has, scales of every kind, NaN. */
 #include "compressors/basis/basis.h"
 #include "compressors/frame.h"

@@ -160,6 +160,11 @@ START_TEST(what_is_built)
     taut__cuda_use(&taut__cuda_model);
     ck_assert(taut__cuda_get(&why) == &taut__cuda_model && strcmp(why, "model") == 0);
     taut__cuda_use(NULL);
+#ifdef TAUT_HAVE_CUDA
+    ck_assert(strstr(taut_features(), " cuda") != NULL);
+#else
+    ck_assert(strstr(taut_features(), " cuda") == NULL);
+#endif
 }
 END_TEST
 
@@ -222,6 +227,28 @@ START_TEST(stream_memory)
 }
 END_TEST
 
+/* Bytes of the host to any address: those of fields in a struct on the device, too; and nothing beside them. */
+START_TEST(put_anywhere)
+{
+    enum { N = 20000 };
+    const taut__cuda_device *d = taut__cuda_model.device;
+    static uint8_t           from[N], to[N + 64];
+    static const size_t      lengths[] = {0, 1, 7, 8, 15, 16, 17, 40, 264 * 8, 16384, 16384 + 24, N};
+    for (size_t i = 0; i < N; i++) from[i] = (uint8_t)(i * 37 + i / 256);
+    for (size_t offset = 0; offset <= 24; offset += offset < 4 ? 1 : 4)
+        for (size_t k = 0; k < sizeof lengths / sizeof *lengths; k++) {
+            taut__cuda_stream s = cuda_begin(offset + k);
+            uint8_t          *there = cuda_new(sizeof to, 0);
+            ck_assert(d->fill(there, 0x5a, sizeof to, s) == TAUT_OK);
+            ck_assert_msg(d->put(there + offset, from, lengths[k], s) == TAUT_OK, "%s", taut_last_error());
+            cuda_get(to, there, sizeof to);
+            ck_assert_msg(memcmp(to + offset, from, lengths[k]) == 0, "%zu bytes to %zu", lengths[k], offset);
+            for (size_t i = 0; i < sizeof to; i++) ck_assert(to[i] == 0x5a || (i >= offset && i < offset + lengths[k]));
+            cuda_end();
+        }
+}
+END_TEST
+
 /* Memory of another device than the one that is named, as where a program drives several. */
 START_TEST(other_device)
 {
@@ -258,6 +285,7 @@ int main(void)
     tcase_add_test(t, captures);
     tcase_add_test(t, beside_a_capture);
     tcase_add_test(t, stream_memory);
+    tcase_add_test(t, put_anywhere);
     tcase_add_test(t, other_device);
     return suite_run(s);
 }

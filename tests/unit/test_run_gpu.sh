@@ -55,7 +55,9 @@ bench,codec) echo '{"results": []}' ;;
 train,*)
     loss=2.5
     case $*,$BAD in *cuda*,loss) loss=2.6 ;; esac
-    echo "{\"loss_val\": $loss}" ;;
+    ratio=4
+    case $*,$BAD in *cuda*,bytes) ratio=0.9 ;; esac
+    echo "{\"loss_val\": $loss, \"ratio\": $ratio}" ;;
 esac
 END
 cp "$BUILD/bin/taut" "$BUILD/libexec/taut-train"
@@ -80,7 +82,9 @@ sys.exit(not ($expression))"
 all="rc == 0 and r['failed'] == 0 and r['gpu'].startswith('NVIDIA H100') and r['nccl'] == '2.28.9'"
 on gpu "$all and r['partly'] == 4 and len(r['allreduce']) == 8 and r['train']['nccl']['loss_val'] == 2.5 and r['bench'] is not None"
 on gpu "rc == 1 and v['the host\\'s sums, 2 ranks, by NCCL'] == v['the host\\'s sums, 3 ranks, by NCCL'] == 'failed' and r['failed'] == 2" BAD=sums PARTS=allreduce
-on gpu "rc == 1 and r['failed'] == 2 and v['its loss is the CPU\\'s, by mpi'] == 'failed'" BAD=loss PARTS=training
+on gpu "rc == 1 and r['failed'] == 2 and v['its loss is the CPU\\'s, its bytes are few, by mpi'] == 'failed'" BAD=loss PARTS=training
+on gpu "rc == 1 and r['failed'] == 2 and v['its loss is the CPU\\'s, its bytes are few, by nccl'] == 'failed'" BAD=bytes PARTS=training
+on gpu "rc == 0 and set(v) == {'PyTorch with gradients on the GPU'}" PARTS=python
 on gpu "rc == 1 and r['failed'] == 8 and r['partly'] == 0" SANITIZER=finds PARTS=sanitizer
 on gpu "rc == 0 and r['failed'] == 0 and r['skipped'] == 8" SANITIZER=refuses PARTS=sanitizer
 on gpu "rc == 0 and r['train'] is None and set(v) == {'a step captured in a graph, 2 ranks'}" PARTS=graph
