@@ -76,7 +76,10 @@ static taut_status prepare(device *d)
 {
     TAUT_TRY(d->memory->fill(d->place, d->piece.stats, 0, TAUT_STATS_MAX * sizeof(double)));
     TAUT_TRY(enqueue(d, TAUT_OP_COLLECT_STATS));
-    return enqueue(d, TAUT_OP_CALIBRATE);
+    if (d->codec->caps & TAUT_CAP_GLOBAL_STATS) d->piece.src = NULL; /* as where ranks agree: from statistics alone */
+    taut_status s = enqueue(d, TAUT_OP_CALIBRATE);
+    d->piece.src = d->src;
+    return s;
 }
 
 static taut_status one(device *d, enum phase p)

@@ -18,6 +18,8 @@ void  cuda_must(taut_status s, const char *what);
 
 /* x and y are equal in all bits, or, on a GPU, both NaN. */
 bool cuda_same(const float *x, const float *y, size_t n);
+/* The same of n bytes of payloads, which may hold floats: words at multiples of 4 that are NaN in both are equal there. */
+bool cuda_same_payload(const uint8_t *x, const uint8_t *y, size_t n);
 
 /* The inputs of the twin tests, n floats each: kinds 0..CUDA_KINDS-1. */
 enum { CUDA_KINDS = 9 };

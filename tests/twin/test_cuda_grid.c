@@ -97,7 +97,7 @@ static void same_payload(grid_case *g, const taut__cuda_job *j, const char *what
     ck_assert_msg(len == g->c.len, "%s: n=%zu step=%g: %zu bytes, CPU %zu", what, g->n, (double)g->step, (size_t)len,
                   g->c.len);
     cuda_get(g->bytes, j->payload, len);
-    ck_assert_msg(memcmp(g->bytes, g->c.payload, len) == 0, "%s: n=%zu step=%g: other bytes", what, g->n,
+    ck_assert_msg(cuda_same_payload(g->bytes, g->c.payload, len), "%s: n=%zu step=%g: other bytes", what, g->n,
                   (double)g->step);
 }
 

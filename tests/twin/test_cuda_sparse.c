@@ -64,7 +64,7 @@ static void same_payload(sparse_case *g, const taut__cuda_job *j, const char *wh
     ck_assert_msg(len == g->c.len, "%s: n=%zu density=%g: %zu bytes, CPU %zu", what, g->n, g->density, (size_t)len,
                   g->c.len);
     cuda_get(g->bytes, j->payload, len);
-    ck_assert_msg(memcmp(g->bytes, g->c.payload, len) == 0, "%s: n=%zu density=%g: other bytes", what, g->n,
+    ck_assert_msg(cuda_same_payload(g->bytes, g->c.payload, len), "%s: n=%zu density=%g: other bytes", what, g->n,
                   g->density);
 }
 static void same_floats(sparse_case *g, const float *device, const float *want, const char *what)
