@@ -2,14 +2,12 @@
  * few hundred numbers for the scheduler instead of the gradient. The same numbers as the CPU's, bit for bit: sums of doubles run in
  * the order of grid_unit.h (eight lanes over a chunk, chunks one after the other), so eight threads of a block add what the others
  * prepare. */
-#include "grid_cuda.h"
+#include "grid_cuda_sums.h"
 #include "grid.h"
 #include "grid_steps.h"
 #include <float.h>
 
 enum {
-    WARPS = 8,
-    THREADS = WARPS * TAUT_WARP,
     ROUND = 32, /* blocks of 64 elements between two barriers */
     /* Counted by exponent first, of all that floats have, since the window goes with the norm: place 0 is zero, then 2^-150 and up. */
     LOWEST = -151,
@@ -89,18 +87,28 @@ static __global__ void __launch_bounds__(THREADS)
     for (uint32_t i = threadIdx.x; i < COUNTERS; i += THREADS) bins[i] = 0;
     __syncthreads();
     for (uint64_t base = 0; base < n; base += ROUND * GRID_BLOCK) {
-        for (uint32_t block = warp; block < ROUND && base + block * GRID_BLOCK < n; block += WARPS) {
-            uint64_t at = base + block * GRID_BLOCK, m = taut__min(GRID_BLOCK, n - at);
+        float x[ROUND / WARPS][2]; /* all loads of a round are under way before the first is used */
+        TAUT_UNROLL
+        for (uint32_t b = 0; b < ROUND / WARPS; b++)
+            for (uint32_t h = 0; h < 2; h++) {
+                uint64_t i = base + (b * WARPS + warp) * GRID_BLOCK + lane + 32 * h;
+                x[b][h] = i < n ? input_at(j, batch.dtype, first + i) : 0;
+            }
+        TAUT_UNROLL
+        for (uint32_t b = 0; b < ROUND / WARPS; b++) {
+            uint32_t block = b * WARPS + warp;
+            uint64_t at = base + block * GRID_BLOCK;
+            if (at >= n) continue;
+            uint64_t m = taut__min(GRID_BLOCK, n - at);
             float    t[2], raised[2];
             for (uint32_t h = 0; h < 2; h++) {
                 uint32_t e = lane + 32 * h;
-                float    x = e < m ? input_at(j, batch.dtype, first + at + e) : 0, s = 0;
-                float    d = e < m ? u.at(first + at + e) : 1;
-                if (e < m) s = u.divide ? x / d : x * u.inv;
+                float    s = 0, d = e < m ? u.at(first + at + e) : 1;
+                if (e < m) s = u.divide ? x[b][h] / d : x[b][h] * u.inv;
                 scaled[block * GRID_BLOCK + e] = s;
-                plain[block * GRID_BLOCK + e] = x;
+                plain[block * GRID_BLOCK + e] = x[b][h];
                 t[h] = fabsf(s);
-                raised[h] = fabsf(u.divide ? x / (d * 0x1p-24f) : x * (u.inv * 0x1p24f));
+                raised[h] = fabsf(u.divide ? x[b][h] / (d * 0x1p-24f) : x[b][h] * (u.inv * 0x1p24f));
             }
             if (brief || !is_sampled((j->first + first + at) / GRID_BLOCK, stride)) continue;
             for (uint32_t h = 0; h < 2; h++) {
@@ -119,10 +127,8 @@ static __global__ void __launch_bounds__(THREADS)
         __syncthreads();
         uint32_t here = (uint32_t)taut__min(ROUND * GRID_BLOCK, n - base);
         if (warp < GRID_SUMS && lane < GRID_SUM_LANES)
-            for (uint32_t i = lane; i < here; i += GRID_SUM_LANES) {
-                double v = warp == 1 ? plain[i] : scaled[i];
-                sum += warp == 2 ? fabs(v) : v * v;
-            }
+            sum =
+                add_lane(sum, (warp == 1 ? plain : scaled) + lane, lane < here ? (here - lane + 7) / 8 : 0, warp == 2);
         __syncthreads();
     }
     /* ((s0 + s4) + (s2 + s6)) + ((s1 + s5) + (s3 + s7)) */
@@ -136,60 +142,63 @@ static __global__ void __launch_bounds__(THREADS)
     if (sampled) atomicAdd(&counts[COUNTERS], (unsigned long long)sampled);
 }
 
-/* Bins move down by `by`; what leaves goes to the first or the last. One thread. */
-static __device__ void shift(double *bin, int bins, int by)
+/* Counts by octave of floats into the bins and the blocks of the window that begins at `lowest`. Whole numbers: in any order. */
+static __device__ void count_in_window(const unsigned long long *counts, int lowest, unsigned long long *bin,
+                                       unsigned long long *block)
 {
-    if (by > 0)
-        for (int b = 0; b < bins; b++) {
-            double v = bin[b];
-            bin[b] = 0;
-            bin[b - by < 0 ? 0 : b - by] += v;
+    for (int i = (int)threadIdx.x; i < OCTAVES; i += THREADS) {
+        int to = i == 0             ? 0
+                 : i == OCTAVES - 1 ? GRID_OCTAVES
+                                    : i + LOWEST - lowest; /* octave of the window; means beyond all floats: the last */
+        for (int q = 0; q < GRID_BINS_PER_OCTAVE; q++) {
+            int at = i == 0 || to < 0 ? 0 : to >= GRID_OCTAVES ? GRID_BINS - 1 : to * GRID_BINS_PER_OCTAVE + q;
+            if (counts[i * GRID_BINS_PER_OCTAVE + q]) atomicAdd(&bin[at], counts[i * GRID_BINS_PER_OCTAVE + q]);
         }
-    if (by < 0)
-        for (int b = bins; b-- > 0;) {
-            double v = bin[b];
-            bin[b] = 0;
-            bin[b - by >= bins ? bins - 1 : b - by] += v;
-        }
+        if (counts[BINS + i])
+            atomicAdd(&block[to < 0 ? 0 : to >= GRID_OCTAVES ? GRID_OCTAVES - 1 : to], counts[BINS + i]);
+    }
 }
 
 /* stats[0..GRID_STATS) += of each job, as taut__grid_collect_stats() adds them. A block per job. */
 static __global__ void __launch_bounds__(THREADS)
     grid_stats_finish(const __grid_constant__ taut__cuda_batch batch, stats_work w)
 {
+    TAUT_SHARED(double, row, THREADS *GRID_SUMS);
+    TAUT_SHARED(double, stats, GRID_STATS);
+    TAUT_SHARED(double, sum, GRID_SUMS);
+    TAUT_SHARED(unsigned long long, bin, GRID_BINS);
+    TAUT_SHARED(unsigned long long, block, GRID_OCTAVES);
     const taut__cuda_job     *j = batch.jobs ? batch.jobs + blockIdx.x : &batch.one;
     const unsigned long long *counts = w.counts + (uint64_t)blockIdx.x * COUNTS;
-    if (threadIdx.x != 0) return;
-    double  *stats = j->stats, sum[GRID_SUMS] = {0, 0, 0};
-    uint64_t chunks = (j->n + GRID_CHUNK - 1) / GRID_CHUNK;
-    for (uint64_t k = 0; k < chunks; k++)
-        for (int q = 0; q < GRID_SUMS; q++) sum[q] += w.sums[GRID_SUMS * (j->unit + k) + (uint64_t)q];
-    bool good = fabs(sum[0]) <= DBL_MAX && fabs(sum[1]) <= DBL_MAX;
+    for (uint32_t i = threadIdx.x; i < GRID_STATS; i += THREADS) stats[i] = j->stats[i];
+    for (uint32_t i = threadIdx.x; i < GRID_BINS; i += THREADS) bin[i] = 0;
+    for (uint32_t i = threadIdx.x; i < GRID_OCTAVES; i += THREADS) block[i] = 0;
+    double all = add_chunks(0, w.sums + GRID_SUMS * j->unit, (j->n + GRID_CHUNK - 1) / GRID_CHUNK, GRID_SUMS, row);
+    if (threadIdx.x < GRID_SUMS) sum[threadIdx.x] = all;
+    __syncthreads();
+    bool   good = fabs(sum[0]) <= DBL_MAX && fabs(sum[1]) <= DBL_MAX;
+    double norm2 = good ? stats[GRID_STAT_NORM2] + sum[0] : stats[GRID_STAT_NORM2];
+    int before = stats[GRID_STAT_N] > 0 ? (int)lrint(stats[GRID_STAT_LOWEST] / stats[GRID_STAT_N]) : grid_window_of(0);
+    int lowest = grid_window_of(norm2), by = lowest - before;
+    if (good) count_in_window(counts, lowest, bin, block);
+    __syncthreads();
+    for (int i = (int)threadIdx.x; i < GRID_BINS; i += THREADS)
+        j->stats[GRID_STAT_BIN + i] =
+            moved_bin(stats + GRID_STAT_BIN, GRID_BINS, by * GRID_BINS_PER_OCTAVE, i) + (double)bin[i];
+    for (int i = (int)threadIdx.x; i < GRID_OCTAVES; i += THREADS)
+        j->stats[GRID_STAT_BLOCK + i] = moved_bin(stats + GRID_STAT_BLOCK, GRID_OCTAVES, by, i) + (double)block[i];
+    if (threadIdx.x > 0) return;
     if (good) {
-        stats[GRID_STAT_NORM2] += sum[0];
-        stats[GRID_STAT_PLAIN2] += sum[1];
-        stats[GRID_STAT_ABS] += sum[2];
+        j->stats[GRID_STAT_NORM2] = norm2;
+        j->stats[GRID_STAT_PLAIN2] = stats[GRID_STAT_PLAIN2] + sum[1];
+        j->stats[GRID_STAT_ABS] = stats[GRID_STAT_ABS] + sum[2];
+        j->stats[GRID_STAT_SAMPLED] = stats[GRID_STAT_SAMPLED] + (double)counts[COUNTERS];
     } else {
-        stats[GRID_STAT_BAD] += 1;
+        j->stats[GRID_STAT_BAD] = stats[GRID_STAT_BAD] + 1;
         taut_flag(j, TAUT__CUDA_NOT_FINITE);
     }
-    int before = stats[GRID_STAT_N] > 0 ? (int)lrint(stats[GRID_STAT_LOWEST] / stats[GRID_STAT_N]) : grid_window_of(0);
-    int lowest = grid_window_of(stats[GRID_STAT_NORM2]);
-    shift(stats + GRID_STAT_BIN, GRID_BINS, (lowest - before) * GRID_BINS_PER_OCTAVE);
-    shift(stats + GRID_STAT_BLOCK, GRID_OCTAVES, lowest - before);
-    for (int i = 0; good && i < OCTAVES; i++) {
-        int to = i == 0             ? 0
-                 : i == OCTAVES - 1 ? GRID_OCTAVES
-                                    : i + LOWEST - lowest; /* octave of the window; means beyond all floats: the last */
-        for (int q = 0; q < GRID_BINS_PER_OCTAVE; q++) {
-            int bin = i == 0 || to < 0 ? 0 : to >= GRID_OCTAVES ? GRID_BINS - 1 : to * GRID_BINS_PER_OCTAVE + q;
-            stats[GRID_STAT_BIN + bin] += (double)counts[i * GRID_BINS_PER_OCTAVE + q];
-        }
-        stats[GRID_STAT_BLOCK + (to < 0 ? 0 : to >= GRID_OCTAVES ? GRID_OCTAVES - 1 : to)] += (double)counts[BINS + i];
-    }
-    if (good) stats[GRID_STAT_SAMPLED] += (double)counts[COUNTERS];
-    stats[GRID_STAT_N] += (double)j->n;
-    stats[GRID_STAT_LOWEST] = lowest * stats[GRID_STAT_N];
+    j->stats[GRID_STAT_N] = stats[GRID_STAT_N] + (double)j->n;
+    j->stats[GRID_STAT_LOWEST] = lowest * (stats[GRID_STAT_N] + (double)j->n);
 }
 
 /* Squared errors of four steps in chunk k, in units of each step. */
@@ -241,12 +250,15 @@ static __global__ void __launch_bounds__(THREADS)
     sum += __shfl_down_sync(TAUT_ALL, sum, 1, GRID_SUM_LANES);
     if (lane % GRID_SUM_LANES == 0) w.sums[GRID_STEPS * (uint64_t)blockIdx.x + lane / GRID_SUM_LANES] = sum;
 }
-static __global__ void grid_error_finish(const __grid_constant__ taut__cuda_batch batch, stats_work w)
+static __global__ void __launch_bounds__(THREADS)
+    grid_error_finish(const __grid_constant__ taut__cuda_batch batch, stats_work w)
 {
+    TAUT_SHARED(double, row, THREADS *GRID_STEPS);
     const taut__cuda_job *j = batch.jobs ? batch.jobs + blockIdx.x : &batch.one;
-    uint64_t              chunks = (j->n + GRID_CHUNK - 1) / GRID_CHUNK;
-    if (threadIdx.x >= GRID_STEPS) return;
-    for (uint64_t k = 0; k < chunks; k++) j->stats[threadIdx.x] += w.sums[GRID_STEPS * (j->unit + k) + threadIdx.x];
+    double                before = threadIdx.x < GRID_STEPS ? j->stats[threadIdx.x] : 0;
+    double                sum =
+        add_chunks(before, w.sums + GRID_STEPS * j->unit, (j->n + GRID_CHUNK - 1) / GRID_CHUNK, GRID_STEPS, row);
+    if (threadIdx.x < GRID_STEPS) j->stats[threadIdx.x] = sum;
 }
 
 /* ---- from statistics to a step: a block of threads per job ---- */
@@ -321,14 +333,6 @@ static __global__ void __launch_bounds__(THREADS)
     c->raw = !grid_adapt_step(&aim, c->raw, j->earlier, j->stats, ranks, &c->f[GRID_CALIBRATED_STEP]);
 }
 
-/* Bin b of a window that begins `by` bins later: what becomes of `from`. The first and the last take what leaves the window, in order. */
-static __device__ double moved_bin(const double *from, int bins, int by, int b)
-{
-    int    lo = b == 0 ? 0 : b + by, hi = b == bins - 1 ? bins - 1 : b + by;
-    double sum = 0;
-    for (int i = lo < 0 ? 0 : lo; i <= hi && i < bins; i++) sum += from[i];
-    return sum;
-}
 static __global__ void __launch_bounds__(THREADS) grid_rebase(const __grid_constant__ taut__cuda_batch batch)
 {
     TAUT_SHARED(double, stats, GRID_STATS);
@@ -385,7 +389,7 @@ static taut_status errors(const taut__cuda_batch *b, const float *steps, double 
     candidate_steps c = {{steps[0], steps[1], steps[2], steps[3]}, (float)(1.0 - dead)};
     TAUT_TRY(prepare(b, &w, "grid errors", s));
     TAUT_LAUNCH(grid_error_chunks, (unsigned)b->units, THREADS, 0, s, *b, w, c);
-    TAUT_LAUNCH(grid_error_finish, b->count, TAUT_WARP, 0, s, *b, w);
+    TAUT_LAUNCH(grid_error_finish, b->count, THREADS, 0, s, *b, w);
     return taut_launched("grid errors");
 }
 
