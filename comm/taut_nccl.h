@@ -67,7 +67,7 @@ TAUT_API taut_status taut_comm_create_nccl(struct ncclComm *nccl, struct CUstrea
  * small are not under way (TAUT_E_STATE from taut_graph_launched(), where they were started outside of graphs); and of a graph whose payloads have no
  * known length the layers are waited for before another graph is launched. Drop graphs (cudaGraphExecDestroy, and the cudaGraph_t) before the
  * communicator: NCCL does not end one while graphs hold operations of it. taut_comm_destroy() waits five seconds for that, a failure one, then it
- * goes on without; a thread of ours waits for the graphs. Never run on a GPU so far. */
+ * goes on without; a thread of ours waits for the graphs. */
 
 /* taut_graph_prepare() : memory for a layer's part of graphs, outside its captures, after its first collective on the device. Collective; once per layer.
  *  TAUT_E_UNSUPPORTED, with what to do: not by NCCL; codec=auto; small layers; codecs that draw random numbers (use round=nearest), are linear or keep

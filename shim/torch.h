@@ -77,7 +77,7 @@ typedef struct taut_torch_model_config {
     int64_t     inputs;  /* mlp: values per sample, at least 1 */
     int64_t     classes; /* mlp: at least 2 */
     /* "cpu" (default), "cuda" or "cuda:N": where parameters, gradients and optimizer states lie and the work is done. Initial parameters are the
-     * same bits everywhere. TAUT_E_UNSUPPORTED where libtorch has no CUDA, or no such device. Never run on a GPU so far. */
+     * same bits everywhere. TAUT_E_UNSUPPORTED where libtorch has no CUDA, or no such device. */
     const char *device;
 } taut_torch_model_config;
 #define TAUT_TORCH_MODEL_CONFIG_INIT                                                                                   \
