@@ -26,8 +26,7 @@ struct scratch {
         return work && count ? (T *)(work + at) : NULL;
     }
 };
-/* From here on a position may not fit into 32 bits. */
-static bool wide(uint64_t units) { return units >= UINT64_C(0x100000000) / TAUT__CUDA_TILE; }
+static bool wide(uint64_t units) { return units >= WIDE_FROM; }
 
 /* The plan of a launch. own: it finds thresholds of its own; emits: for encode, not for choose. *cleared, *end: bytes of scratch. */
 static plan plan_of(uint8_t *work, uint64_t units, uint64_t list, uint32_t jobs, bool own, bool emits, size_t *cleared,
@@ -145,7 +144,8 @@ static taut_status decode(const taut__cuda_batch *b, int what, uint64_t list, ta
     r.first = (uint64_t *)w;
     TAUT_LAUNCH(topk_open, b->count, OPENERS, 0, s, *b, r);
     TAUT_LAUNCH(topk_base, grid_of(b->units), THREADS, 0, s, *b, r, act);
-    TAUT_LAUNCH(topk_decode, (unsigned)((groups_of(list, b->count) + WARPS - 1) / WARPS), THREADS, 0, s, *b, r, act);
+    uint64_t groups = groups_of(list, b->count), blocks = taut__ceil_div(groups, (uint64_t)WARPS);
+    TAUT_LAUNCH(topk_decode, (unsigned)taut__min(blocks, 4ull * MANY), THREADS, 0, s, *b, r, act, groups);
     return taut_launched("topk decode");
 }
 

@@ -19,14 +19,16 @@ enum {
     SAMPLE = 8192,  /* elements looked at for a first guess, in runs of RUN neighbours */
     SAMPLERS = 512, /* threads that do */
     RUN = 4,
-    OWN_FROM = 16384, /* elements; below, three passes over what is in a cache are as good */
-    OWN_SHARE = 8,    /* at most 1/8 kept */
-    SPARE = 4096,     /* candidates of a job: 4 k and these */
-    COUNT_BITS = 13,  /* of a tile's number of candidates */
-#if defined(TAUT_CUDA_HOST_MODEL)
-    MANY = 5, /* so that tests loop */
+    OWN_FROM = 16384,             /* elements; below, three passes over what is in a cache are as good */
+    OWN_SHARE = 8,                /* at most 1/8 kept */
+    SPARE = 4096,                 /* candidates of a job: 4 k and these */
+    COUNT_BITS = 13,              /* of a tile's number of candidates */
+#if defined(TAUT_CUDA_HOST_MODEL) /* so that tests loop, and have positions of both widths */
+    MANY = 5,
+    WIDE_FROM = 14,
 #else
-    MANY = 1056, /* blocks of a kernel that loops over units of work: eight for each processor of a large GPU */
+    MANY = 1056,         /* blocks of a kernel that loops over units of work: eight for each processor of a large GPU */
+    WIDE_FROM = 1 << 20, /* tiles from which on a position may not fit into 32 bits */
 #endif
 };
 

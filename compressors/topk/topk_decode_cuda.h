@@ -227,29 +227,37 @@ static __device__ __forceinline__ void apply_group(const taut__cuda_batch &batch
     }
 }
 
-static __global__ void __launch_bounds__(THREADS, 4)
-    topk_decode(const __grid_constant__ taut__cuda_batch batch, reading r, action act)
+/* Group u of the launch. slot: PADDED words of shared memory. By a warp. */
+static __device__ __forceinline__ void decode_group(const taut__cuda_batch &batch, const reading &r, uint64_t u,
+                                                    action act, uint64_t *slot)
 {
-    TAUT_SHARED(uint64_t, slots, WARPS * PADDED);
-    uint64_t              u = (uint64_t)blockIdx.x * WARPS + threadIdx.x / TAUT_WARP, g;
+    uint64_t              g;
     const taut__cuda_job *j = job_with<group_base>(batch, u, &g);
     if (!j) return;
     opened *o = r.open + job_number(batch, j);
     if (!o->good || g >= o->groups) return;
     const uint32_t *in = (const uint32_t *)(j->payload + r.at[u]);
-    uint64_t        entry = entry_of(j, o->table, g), span = span_of(entry), first = r.first[u],
-             *slot = slots + threadIdx.x / TAUT_WARP * PADDED;
+    uint64_t        entry = entry_of(j, o->table, g), span = span_of(entry), first = r.first[u];
     uint32_t words = words_of(entry), b = rice_of(entry), fill = (uint32_t)taut__min(GROUP, o->count - g * GROUP), last,
              found = find_ones(in, words, slot, &last);
     const uint32_t *low = in + words, *val = low + taut__sparse_words((uint64_t)b * fill);
     bool            good = found == fill && words == (last + 31) / 32;
     if (act == SET && o->fills) zero_span(j->dst, batch.dtype, first, g + 1 == o->groups ? j->n : first + span);
     if (good) good = find_positions(low, b, fill, span, slot) && span <= j->n - first;
-    if (!good) {
-        if (TAUT_LANE == 0) taut_flag(j, TAUT__CUDA_CORRUPT);
-        return;
-    }
-    apply_group(batch, j, val, fill, first, slot, act);
+    if (good) apply_group(batch, j, val, fill, first, slot, act);
+    else if (TAUT_LANE == 0) taut_flag(j, TAUT__CUDA_CORRUPT);
+    __syncwarp();
+}
+
+/* Groups of the whole launch, as many as there could be: those that there are come first in each job. */
+static __global__ void __launch_bounds__(THREADS, 4)
+    topk_decode(const __grid_constant__ taut__cuda_batch batch, reading r, action act, uint64_t groups)
+{
+    TAUT_SHARED(uint64_t, slots, WARPS * PADDED);
+    uint64_t *slot = slots + threadIdx.x / TAUT_WARP * PADDED;
+    for (uint64_t u = (uint64_t)blockIdx.x * WARPS + threadIdx.x / TAUT_WARP; u < groups;
+         u += (uint64_t)gridDim.x * WARPS)
+        decode_group(batch, r, u, act, slot);
 }
 
 #endif
