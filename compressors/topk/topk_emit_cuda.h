@@ -247,7 +247,7 @@ static __device__ __forceinline__ void stage_group(const lane_of<POS> &gap, cons
 
 /* WARPS groups by ticket, a warp each. */
 template <typename POS>
-static __global__ void __launch_bounds__(THREADS, 16 / sizeof(POS))
+static __global__ void __launch_bounds__(THREADS, sizeof(POS) == 4 ? 3 : 2)
     topk_emit(const __grid_constant__ taut__cuda_batch batch, plan p)
 {
     TAUT_SHARED(uint32_t, staged, WARPS * STAGE);

@@ -257,7 +257,7 @@ static __device__ __forceinline__ void gather_tile(const taut__cuda_batch &batch
 }
 
 /* `each` tiles, the next one on its way while one is looked at. */
-static __global__ void __launch_bounds__(THREADS, 4)
+static __global__ void __launch_bounds__(THREADS, 3)
     topk_gather(const __grid_constant__ taut__cuda_batch batch, plan p, uint32_t each)
 {
     TAUT_SHARED(uint32_t, segments, SEGMENTS);
