@@ -6,7 +6,7 @@
  * own bits. */
 #include "../cuda/cuda_kernel.h"
 
-enum { THREADS = 256, WARPS = THREADS / TAUT_WARP, TOGETHER = 8, HEADER = 32, SPLITS_MAX = 64, TILE = 512 };
+enum { THREADS = 256, WARPS = THREADS / TAUT_WARP, TOGETHER = 8, HEADER = 32, SPLITS_MAX = 64, SOLVERS = 512 };
 
 struct matrix {
     uint64_t rows, cols, rank;
@@ -71,57 +71,63 @@ struct vectors { /* vector k is x[k * vector + i * element], i < n */
     uint64_t n, count, vector, element;
 };
 
-static __device__ double dot_of(const vectors &b, uint64_t j, uint64_t k)
+/* Sums over the block, in a fixed order; all threads. */
+static __device__ double sum_of_block(double sum)
 {
-    TAUT_SHARED(double, part, WARPS);
-    const float *x = b.x + j * b.vector, *y = b.x + k * b.vector;
-    double       sum = 0;
-    for (uint64_t i = threadIdx.x; i < b.n; i += THREADS) sum += (double)x[i * b.element] * (double)y[i * b.element];
+    TAUT_SHARED(double, part, SOLVERS / TAUT_WARP);
     sum = taut_warp_sum(sum);
     __syncthreads();
     if (TAUT_LANE == 0) part[threadIdx.x / TAUT_WARP] = sum;
     __syncthreads();
     sum = 0;
-    for (int w = 0; w < WARPS; w++) sum += part[w];
+    for (int w = 0; w < SOLVERS / TAUT_WARP; w++) sum += part[w];
     return sum;
+}
+static __device__ double dot_of(const vectors &b, uint64_t j, uint64_t k)
+{
+    const float *x = b.x + j * b.vector, *y = b.x + k * b.vector;
+    double       sum = 0;
+    for (uint64_t i = threadIdx.x; i < b.n; i += SOLVERS) sum += (double)x[i * b.element] * (double)y[i * b.element];
+    return sum_of_block(sum);
 }
 static __device__ void scale_vector(const vectors &b, uint64_t k, double s)
 {
     float *x = b.x + k * b.vector;
-    for (uint64_t i = threadIdx.x; i < b.n; i += THREADS) x[i * b.element] = (float)((double)x[i * b.element] * s);
+    for (uint64_t i = threadIdx.x; i < b.n; i += SOLVERS) x[i * b.element] = (float)((double)x[i * b.element] * s);
 }
-static __device__ void subtract(const vectors &b, uint64_t j, uint64_t k, double along)
+/* Vector k less `along` times vector j; returns what it then is along vector `next`. */
+static __device__ double subtract(const vectors &b, uint64_t j, uint64_t k, double along, uint64_t next)
 {
-    const float *from = b.x + j * b.vector;
+    const float *from = b.x + j * b.vector, *other = b.x + next * b.vector;
     float       *x = b.x + k * b.vector;
-    for (uint64_t i = threadIdx.x; i < b.n; i += THREADS)
-        x[i * b.element] = (float)((double)x[i * b.element] - along * (double)from[i * b.element]);
+    double       sum = 0;
+    for (uint64_t i = threadIdx.x; i < b.n; i += SOLVERS) {
+        float z = (float)((double)x[i * b.element] - along * (double)from[i * b.element]);
+        sum += (double)z * (double)(next == k ? z : other[i * b.element]);
+        x[i * b.element] = z;
+    }
+    return sum_of_block(sum);
 }
 static __device__ float random_at(uint64_t key, uint64_t i)
 {
     int32_t r = (int32_t)(taut__random32(taut__rng_of(key, i), (uint32_t)i) ^ 0x80000000u);
     return (float)(r >> 8) * 0x1p-23f;
 }
+/* Every element is one thread's, in all vectors, so barriers are for the sums alone. */
 static __device__ bool orthonormalise_vector(const vectors &b, uint64_t k)
 {
     double before = dot_of(b, k, k);
     if (!(before > 0)) return false;
     scale_vector(b, k, 1 / sqrt(before));
-    __syncthreads();
-    for (int pass = 0; pass < 2; pass++)
-        for (uint64_t j = 0; j < k; j++) {
-            double along = dot_of(b, j, k);
-            subtract(b, j, k, along);
-            __syncthreads();
-        }
-    double after = dot_of(b, k, k);
-    if (after < 1e-12) return false;
-    scale_vector(b, k, 1 / sqrt(after));
-    __syncthreads();
+    double along = dot_of(b, 0, k); /* of the first vector: with itself */
+    for (uint64_t step = 0; step < 2 * k; step++)
+        along = subtract(b, step % k, k, along, step + 1 == 2 * k ? k : (step + 1) % k);
+    if (along < 1e-12) return false;
+    scale_vector(b, k, 1 / sqrt(along));
     return true;
 }
 
-static __global__ void __launch_bounds__(THREADS) lowrank_orthonormalise(vectors b, uint64_t seed, const uint32_t *stop)
+static __global__ void __launch_bounds__(SOLVERS) lowrank_orthonormalise(vectors b, uint64_t seed, const uint32_t *stop)
 {
     enum { ATTEMPTS = 8 };
     if (*stop) return;
@@ -130,7 +136,7 @@ static __global__ void __launch_bounds__(THREADS) lowrank_orthonormalise(vectors
         for (uint64_t attempt = 0; !done && attempt < ATTEMPTS; attempt++) {
             uint64_t key = taut__seed(seed, k * ATTEMPTS + attempt + 1);
             __syncthreads();
-            for (uint64_t i = threadIdx.x; i < b.n; i += THREADS) b.x[k * b.vector + i * b.element] = random_at(key, i);
+            for (uint64_t i = threadIdx.x; i < b.n; i += SOLVERS) b.x[k * b.vector + i * b.element] = random_at(key, i);
             __syncthreads();
             done = orthonormalise_vector(b, k);
         }
@@ -266,7 +272,7 @@ static void orthonormalise_by(const matrix &d, bool p_side, float *factor, uint6
                               taut__cuda_stream s)
 {
     vectors b = p_side ? vectors{factor, d.rows, d.rank, 1, d.rank} : vectors{factor, d.cols, d.rank, d.cols, 1};
-    TAUT_LAUNCH(lowrank_orthonormalise, 1, THREADS, 0, s, b, seed, stop);
+    TAUT_LAUNCH(lowrank_orthonormalise, 1, SOLVERS, 0, s, b, seed, stop);
 }
 
 /* The product of the round, or the orthonormal form of its factor. */

@@ -1,72 +1,11 @@
 /* topk_cuda.cu : the k largest magnitudes on a GPU, exactly, and the sparse payload (topk_sparse.h). Same bytes as topk.c.
  *
- * What is kept is found first (topk_select_cuda.h), as candidates and a threshold; or, where a threshold is given, or everything was counted, all
- * that is kept is collected here: tiles by ticket, each learns by looking back how many elements and how many ties lie before it, so ties go to
- * the lowest index. Candidates become groups, and those the payload (topk_emit_cuda.h). Where it would be longer than the floats,
- * or the k-th largest is not finite, the floats travel as they are. Decoding: topk_decode_cuda.h. */
+ * What is kept is found first (topk_select_cuda.h), as candidates and a threshold. From candidates, or, where a threshold is given, or
+ * everything was counted, from all elements, a list of what is kept is made, and from it the payload (topk_emit_cuda.h). Where it would be
+ * longer than the floats, or the k-th largest is not finite, the floats travel as they are. Decoding: topk_decode_cuda.h. */
 #include "topk_decode_cuda.h"
 #include "topk_emit_cuda.h"
 #include "topk_select_cuda.h"
-
-/* ---- collecting ---- */
-
-static __global__ void __launch_bounds__(THREADS) topk_collect(const __grid_constant__ taut__cuda_batch batch, plan p)
-{
-    TAUT_SHARED(unsigned long long, shared, 1);
-    uint64_t u = taut_ticket(p.ticket, shared), unit;
-    __syncthreads();
-    const taut__cuda_job *j = taut_job_of(batch, u, &unit);
-    choosing             *c = p.choosing_of + job_number(batch, j);
-    uint64_t              base = u - unit;
-    bool                  keeps_x = keeps(batch, j) && !c->stored;
-    if (!c->chosen) return;                                        /* the candidates that are there will do */
-    uint64_t in_order = unit * TAUT__CUDA_TILE + 16 * threadIdx.x; /* sixteen neighbours, so that order is by thread */
-    float    v[16];
-    uint32_t above = 0, equal = 0;
-    TAUT_UNROLL
-    for (int s = 0; s < 4; s++) {
-        float4 x = make_float4(0, 0, 0, 0);
-        if (in_order + 4 * s < j->n) {
-            x = x_at(batch, j, c, in_order + 4 * s);
-            if (keeps_x) taut_store4(j->err, in_order + 4 * s, j->n, x);
-        }
-        v[4 * s] = x.x, v[4 * s + 1] = x.y, v[4 * s + 2] = x.z, v[4 * s + 3] = x.w;
-    }
-    if (c->raw) return;
-    uint64_t ties_go = c->rank;
-    TAUT_UNROLL
-    for (int q = 0; q < 16; q++) {
-        uint32_t m = p.exact ? __float_as_uint(v[q]) : taut__topk_magnitude(v[q]);
-        if (m > c->least) above |= 1u << q;
-        else if (m == c->least && c->least) equal |= 1u << q;
-    }
-    if (j->choice && !p.exact) { /* the threshold of a whole tensor: ties by position in it */
-        for (int q = 0; q < 16; q++)
-            if ((equal >> q & 1) && j->first + in_order + (uint64_t)q <= j->choice->last_tie &&
-                in_order + (uint64_t)q < j->n)
-                above |= 1u << q;
-        equal = 0;
-    }
-    if (c->least && !j->choice && !p.exact) { /* c->least and the other conditions are the same for the whole job */
-        uint32_t all;
-        uint32_t here = block_scan((uint32_t)__popc(equal), &all);
-        uint64_t rank = chain(p.ties + base, unit, all, shared) + here;
-        for (int q = 0; q < 16; q++)
-            if (equal >> q & 1) above |= (uint32_t)(rank++ < ties_go) << q;
-    }
-    uint32_t all;
-    uint32_t here = block_scan((uint32_t)__popc(above), &all);
-    uint64_t to = chain(p.kept + base, unit, all, shared),
-             room = taut__topk_list(p.density, p.exact || j->choice, j->n);
-    if (threadIdx.x == 0 && (unit + 1) * TAUT__CUDA_TILE >= j->n) c->count = to + all;
-    count_stretches(p, u, above);
-    to += candidate_base(p, batch, j) + here, room += candidate_base(p, batch, j);
-    for (int q = 0; q < 16; q++)
-        if ((above >> q & 1) && to < room) {
-            p.val[to] = v[q];
-            p.at[to++] = (uint8_t)(in_order + (uint64_t)q);
-        }
-}
 
 /* ---- launchers ---- */
 
@@ -74,6 +13,7 @@ static size_t   up16(size_t n) { return (n + 15) / 16 * 16; }
 static uint64_t groups_of(uint64_t list, uint32_t jobs) { return list / GROUP + 1 + jobs; }
 
 static uint64_t parts_of(uint64_t units, uint32_t jobs) { return units / WARPS + jobs; }
+static uint64_t blocks_of(uint64_t list, uint32_t jobs) { return list / (GROUP * WARPS) + jobs; }
 
 /* Scratch, in one piece: what is counted up or looked back at comes first, and is cleared. */
 struct scratch {
@@ -86,29 +26,33 @@ struct scratch {
         return work && count ? (T *)(work + at) : NULL;
     }
 };
+static bool wide(uint64_t units) { return units >= WIDE_FROM; }
+
 /* The plan of a launch. own: it finds thresholds of its own; emits: for encode, not for choose. *cleared, *end: bytes of scratch. */
 static plan plan_of(uint8_t *work, uint64_t units, uint64_t list, uint32_t jobs, bool own, bool emits, size_t *cleared,
                     size_t *end)
 {
     scratch  w = {work, 0};
-    uint64_t parts = emits ? parts_of(units, jobs) : 0, chains = own ? parts : 0;
-    plan     p;
+    uint64_t parts = own && emits ? parts_of(units, jobs) : 0, blocks = emits ? blocks_of(list, jobs) : 0,
+             candidates = own ? 4 * list + (uint64_t)SPARE * jobs : 0;
+    plan p;
     memset(&p, 0, sizeof p);
-    p.spread = own ? 4 : 1, p.spare = own ? SPARE : 0;
-    uint64_t candidates = p.spread * list + (uint64_t)p.spare * jobs;
+    p.own = own;
     p.ticket = w.take<unsigned long long>(3);
+    p.again = w.take<unsigned long long>(1);
     p.choosing_of = w.take<choosing>(jobs);
-    p.ties = w.take<unsigned long long>(units);
     p.kept = w.take<unsigned long long>(emits ? units : 0);
-    p.seen = w.take<unsigned long long>(own ? units : 0);
-    p.part_kept = w.take<unsigned long long>(chains);
-    p.part_ties = w.take<unsigned long long>(chains);
-    p.part_bytes = w.take<unsigned long long>(parts);
+    p.part_above = w.take<unsigned long long>(parts);
+    p.part_ties = w.take<unsigned long long>(parts);
+    p.block_bytes = w.take<unsigned long long>(blocks);
     *cleared = w.used;
-    p.stretch = w.take<uint16_t>(emits ? units * STRETCHES : 0);
-    p.val = w.take<float>(emits ? candidates : 0);
-    p.at = w.take<uint8_t>(emits ? candidates : 0);
-    p.near = w.take<uint32_t>(own ? candidates : 0);
+    p.tile = w.take<unsigned long long>(own ? units : 0);
+    p.ties = w.take<uint32_t>(own ? units : 0);
+    p.val = w.take<float>(candidates);
+    p.at = w.take<uint16_t>(emits ? candidates : 0);
+    if (wide(units)) p.pos = w.take<uint64_t>(emits ? list : 0);
+    else p.pos = w.take<uint32_t>(emits ? list : 0);
+    p.kept_val = w.take<float>(emits ? list : 0);
     p.entry = w.take<uint64_t>(emits ? groups_of(list, jobs) : 0);
     *end = w.used;
     return p;
@@ -141,21 +85,32 @@ static taut_status begin(const taut__cuda_batch *b, const char *what, double den
     return e == cudaSuccess ? TAUT_OK : taut__fail(TAUT_E_DEVICE, "%s: %s", what, cudaGetErrorString(e));
 }
 
-/* The k-th largest of each job: among near candidates, or among all. */
-static void find_threshold(const taut__cuda_batch *b, const plan &p, taut__cuda_stream s)
+/* The grid of kernels that loop over units of work. */
+static unsigned grid_of(uint64_t units) { return (unsigned)taut__min(units, (uint64_t)MANY); }
+
+/* The k-th largest of each job: among candidates, or among all. */
+static void find_threshold(const taut__cuda_batch *b, const plan &p, bool calibrating, taut__cuda_stream s)
 {
-    unsigned units = (unsigned)b->units;
-    TAUT_LAUNCH(topk_sample, b->count, THREADS, 0, s, *b, p);
-    TAUT_LAUNCH(topk_gather, units, THREADS, 0, s, *b, p);
-    TAUT_LAUNCH(topk_pick_near, b->count, THREADS, 0, s, *b, p, true);
-    for (int pass = 0; pass < 2; pass++) {
-        TAUT_LAUNCH(topk_count_near, PARTS * b->count, THREADS, 0, s, *b, p);
-        TAUT_LAUNCH(topk_pick_near, b->count, THREADS, 0, s, *b, p, false);
-    }
-    for (int pass = 0; pass < 3; pass++) { /* of jobs that are small, or whose sample misled */
-        TAUT_LAUNCH(topk_count, units, THREADS, 0, s, *b, p, pass);
-        TAUT_LAUNCH(topk_pick, b->count, THREADS, 0, s, *b, p, pass);
-    }
+    unsigned gather = 1 + (b->units >= 16) + 2 * (b->units >= 2 * MANY), /* tiles of a block */
+        count = (unsigned)taut__ceil_div(b->units, (uint64_t)MANY),
+             parts = (unsigned)taut__ceil_div(taut__min(b->units / 8, (uint64_t)MANY), (uint64_t)b->count);
+    parts = parts ? parts : 1;
+    TAUT_LAUNCH(topk_sample, b->count, SAMPLERS, 0, s, *b, p);
+    TAUT_LAUNCH(topk_gather, (unsigned)taut__ceil_div(b->units, (uint64_t)gather), THREADS, 0, s, *b, p, gather);
+    for (int pass = 0; pass < 3; pass++)
+        TAUT_LAUNCH(topk_count_near, parts * b->count, THREADS, 0, s, *b, p, pass == 0, parts);
+    for (int pass = 0; pass < 3; pass++) /* of jobs that are small, or whose sample misled */
+        TAUT_LAUNCH(topk_count, (unsigned)taut__ceil_div(b->units, (uint64_t)count), THREADS, 0, s, *b, p, pass, count);
+    TAUT_LAUNCH(topk_ties, grid_of(taut__ceil_div(b->units, (uint64_t)WARPS)), THREADS, 0, s, *b, p, calibrating);
+    TAUT_LAUNCH(topk_last_tie, b->count, THREADS, 0, s, *b, p, calibrating);
+}
+
+template <typename POS> static void emit(const taut__cuda_batch *b, const plan &p, uint64_t list, taut__cuda_stream s)
+{
+    TAUT_LAUNCH(topk_collect<POS>, grid_of(b->units), THREADS, 0, s, *b, p);
+    if (p.own) TAUT_LAUNCH(topk_sort_out<POS>, (unsigned)parts_of(b->units, b->count), THREADS, 0, s, *b, p);
+    TAUT_LAUNCH(topk_emit<POS>, (unsigned)blocks_of(list, b->count), THREADS, 0, s, *b, p);
+    TAUT_LAUNCH(topk_finish<POS>, grid_of(b->units), THREADS, 0, s, *b, p);
 }
 
 static taut_status encode(const taut__cuda_batch *b, double density, bool exact, uint64_t list, taut__cuda_stream s)
@@ -164,13 +119,9 @@ static taut_status encode(const taut__cuda_batch *b, double density, bool exact,
     plan p;
     TAUT_TRY(begin(b, "topk encode", density, list, own, true, s, &p));
     p.exact = exact;
-    unsigned units = (unsigned)b->units;
-    if (own) find_threshold(b, p, s);
-    TAUT_LAUNCH(topk_calibrate, (b->count + THREADS - 1) / THREADS, THREADS, 0, s, *b, p);
-    TAUT_LAUNCH(topk_collect, units, THREADS, 0, s, *b, p);
-    TAUT_LAUNCH(topk_emit, (unsigned)parts_of(b->units, b->count), THREADS, 0, s, *b, p);
-    TAUT_LAUNCH(topk_place, b->count, THREADS, 0, s, *b, p);
-    TAUT_LAUNCH(topk_finish, units, THREADS, 0, s, *b, p);
+    if (own) find_threshold(b, p, false, s);
+    if (wide(b->units)) emit<uint64_t>(b, p, list, s);
+    else emit<uint32_t>(b, p, list, s);
     return taut_launched("topk encode");
 }
 
@@ -191,9 +142,10 @@ static taut_status decode(const taut__cuda_batch *b, int what, uint64_t list, ta
     r.open = (opened *)w, w += up16(b->count * sizeof(opened));
     r.at = (uint64_t *)w, w += up16(8 * groups_of(list, b->count));
     r.first = (uint64_t *)w;
-    TAUT_LAUNCH(topk_open, b->count, THREADS, 0, s, *b, r);
-    TAUT_LAUNCH(topk_base, (unsigned)b->units, THREADS, 0, s, *b, r, act);
-    TAUT_LAUNCH(topk_decode, (unsigned)((groups_of(list, b->count) + WARPS - 1) / WARPS), THREADS, 0, s, *b, r, act);
+    TAUT_LAUNCH(topk_open, b->count, OPENERS, 0, s, *b, r);
+    TAUT_LAUNCH(topk_base, grid_of(b->units), THREADS, 0, s, *b, r, act);
+    uint64_t groups = groups_of(list, b->count), blocks = taut__ceil_div(groups, (uint64_t)WARPS);
+    TAUT_LAUNCH(topk_decode, (unsigned)taut__min(blocks, 4ull * MANY), THREADS, 0, s, *b, r, act, groups);
     return taut_launched("topk decode");
 }
 
@@ -201,9 +153,7 @@ static taut_status choose(const taut__cuda_batch *b, double density, uint64_t li
 {
     plan p;
     TAUT_TRY(begin(b, "topk calibrate", density, list, true, false, s, &p));
-    find_threshold(b, p, s);
-    TAUT_LAUNCH(topk_ties, (unsigned)b->units, THREADS, 0, s, *b, p);
-    TAUT_LAUNCH(topk_choice, b->count, THREADS, 0, s, *b, p);
+    find_threshold(b, p, true, s);
     return taut_launched("topk calibrate");
 }
 static taut_status count(const taut__cuda_batch *b, taut__cuda_stream s)

@@ -1,140 +1,202 @@
-/* topk_emit_cuda.h : from a job's candidates to its payload on a GPU.
+/* topk_emit_cuda.h : from a job's threshold to its payload on a GPU.
  *
- * A block takes a part, WARPS tiles, by ticket. It counts what is kept of its candidates, and learns by looking back how much was kept before,
- * which says which groups of 512 are its own: those whose predecessor, the element before the first, lies in its part. It collects their positions and
- * values in shared memory, from the tiles behind its part too until the last group is full, sizes them, learns by looking back where they begin, and writes
- * them. So what is kept passes through memory once more than it must, as a candidate, since the threshold is known only when all has been seen. */
+ * What is kept comes to lie in one list, positions and values in order: from a job's candidates, whose tiles learn by looking back how much was kept
+ * before them; or, where the threshold is from outside, or was found among all elements, from the elements themselves. Then a warp takes a group
+ * of 512, and its block learns by looking back where its groups begin. What is kept passes through memory twice more than it must, as a
+ * candidate and in the list, mostly in the cache, since the threshold is known only when all has been seen. */
 #ifndef TAUT_TOPK_EMIT_CUDA_H
 #define TAUT_TOPK_EMIT_CUDA_H
 
 #include "topk_cuda.h"
 
-/* ---- parts, and what is kept of them ---- */
+/* ---- kept, at once ---- */
 
-/* A job's first part in the launch's numbering. */
+static __device__ __forceinline__ uint32_t kept_bits(float4 x, bool exact, uint32_t least)
+{
+    float    v[4] = {x.x, x.y, x.z, x.w};
+    uint32_t is = 0;
+    TAUT_UNROLL
+    for (int q = 0; q < 4; q++)
+        is |= (uint32_t)((exact ? __float_as_uint(v[q]) : taut__topk_magnitude(v[q])) > least) << q;
+    return is;
+}
+/* Ties that go: those whose place, i for the first of four, is not beyond last_tie. */
+static __device__ __forceinline__ uint32_t tie_bits(float4 x, uint64_t i, const limit &l)
+{
+    float    v[4] = {x.x, x.y, x.z, x.w};
+    uint32_t is = 0;
+    TAUT_UNROLL
+    for (int q = 0; q < 4; q++)
+        is |= (uint32_t)(taut__topk_magnitude(v[q]) == l.least && i + (uint64_t)q <= l.last_tie) << q;
+    return is;
+}
+
+/* What a job keeps, to the list; and x to err, unless it lies there. Tiles by ticket, which look back. */
+template <typename POS>
+static __global__ void __launch_bounds__(THREADS, 4)
+    topk_collect(const __grid_constant__ taut__cuda_batch batch, plan p)
+{
+    TAUT_SHARED(uint32_t, segments, SEGMENTS);
+    TAUT_SHARED(unsigned long long, packed, TAUT__CUDA_TILE);
+    TAUT_SHARED(unsigned long long, shared, 1);
+    if (p.own && *p.again == 0) return;
+    for (;;) {
+        uint64_t u = taut_ticket(p.ticket, shared), unit;
+        __syncthreads();
+        if (u >= batch.units) return;
+        const taut__cuda_job *j = taut_job_of(batch, u, &unit);
+        choosing             *c = p.choosing_of + job_number(batch, j);
+        limit                 l = limit_of(p, j, c);
+        if (!l.chosen) continue; /* the candidates that are there will do */
+        uint64_t first = j->choice && p.exact == 0 ? j->first : 0;
+        bool     keeps_x = keeps(batch, j) && c->floor == 0;
+        float4   x[STEPS];
+        uint32_t is = 0, to[STEPS];
+        TAUT_UNROLL
+        for (int s = 0; s < STEPS; s++)
+            x[s] = place(unit, s) < j->n ? x_at(batch, j, c, place(unit, s)) : make_float4(0, 0, 0, 0);
+        TAUT_UNROLL
+        for (int s = 0; s < STEPS; s++) {
+            if (keeps_x) taut_store4(j->err, place(unit, s), j->n, x[s]);
+            is |= kept_bits(x[s], p.exact, l.least) << 4 * s;
+            if (l.least) is |= tie_bits(x[s], first + place(unit, s), l) << 4 * s; /* 0 beyond n */
+        }
+        if (l.raw) continue;
+        uint32_t all = places(is, to, segments);
+        pack(x, is, to, packed);
+        uint64_t before = taut_chain(p.kept + (u - unit), unit, all, shared); /* with a barrier */
+        if (threadIdx.x == 0 && (unit + 1) * TAUT__CUDA_TILE >= j->n) c->count = before + all;
+        for (uint32_t i = threadIdx.x; i < all; i += THREADS) {
+            unsigned long long v = packed[i];
+            ((POS *)p.pos)[j->list + before + i] = (POS)(unit * TAUT__CUDA_TILE + (v >> 32));
+            p.kept_val[j->list + before + i] = __uint_as_float((uint32_t)v);
+        }
+        __syncthreads();
+    }
+}
+
+/* ---- kept, of candidates ---- */
+
+/* A job's first part, and its first block of groups, in the launch's numbering. */
 static __device__ __forceinline__ uint64_t part_base(const taut__cuda_batch &b, const taut__cuda_job *j)
 {
     return tile_base(b, j) / WARPS + job_number(b, j);
 }
-
-struct job_walk {
-    const choosing *c;
-    uint64_t        base, tiles; /* the first tile in the launch; their number */
-    const float    *val;         /* of the job's candidates */
-    const uint8_t  *at;
-};
-struct passed { /* kept, and ties, before a tile */
-    uint64_t kept, ties;
-};
-
-/* sums[2 w], [2 w + 1]: candidates of tile t + w above the threshold, and equal to it. A warp per tile. */
-static __device__ void tally(const plan &p, const job_walk &w, uint64_t t, uint32_t *sums)
+static __device__ __forceinline__ uint64_t block_base(const taut__cuda_batch &b, const taut__cuda_job *j)
 {
-    stretch_of_tile x = candidates_in(p, w.c, w.base, w.tiles, t + threadIdx.x / TAUT_WARP);
-    uint32_t        above = 0, ties = 0;
-    for (uint32_t i = TAUT_LANE; i < x.count && !w.c->chosen; i += TAUT_WARP) {
-        uint32_t m = taut__topk_magnitude(w.val[x.from + i]);
-        above += m > w.c->least, ties += m == w.c->least;
+    return j->list / (GROUP * WARPS) + job_number(b, j);
+}
+
+struct passed { /* before a tile: candidates above the threshold, and equal to it */
+    uint64_t above, ties;
+};
+
+/* What lies before the warp's tile, which has `above` and `ties` itself; its part looks back for both at the same time. */
+static __device__ passed pass_tiles(const plan &p, uint64_t state, uint64_t part, uint32_t above, uint32_t ties,
+                                    unsigned long long *sums)
+{
+    uint32_t            warp = threadIdx.x / TAUT_WARP;
+    unsigned long long *chain = warp ? p.part_ties + state : p.part_above + state, own = 0;
+    if (TAUT_LANE == 0) sums[2 + warp] = above, sums[2 + WARPS + warp] = ties;
+    __syncthreads();
+    if (warp < 2) {
+        for (uint32_t v = 0; v < WARPS; v++) own += sums[2 + warp * WARPS + v];
+        if (TAUT_LANE == 0) atomicExch(chain + part, (part == 0 ? TAUT_LOOK_TOTAL : TAUT_LOOK_SUM) | own);
+        uint64_t before = taut_look_back(chain, part);
+        if (TAUT_LANE == 0) {
+            sums[warp] = before;
+            if (part) atomicExch(chain + part, TAUT_LOOK_TOTAL | (before + own));
+        }
+    }
+    __syncthreads();
+    passed mine = {sums[0], sums[1]};
+    for (uint32_t v = 0; v < warp; v++) mine.above += sums[2 + v], mine.ties += sums[2 + WARPS + v];
+    return mine;
+}
+
+/* Parts by ticket, a warp per tile. */
+template <typename POS>
+static __global__ void __launch_bounds__(THREADS, 6)
+    topk_sort_out(const __grid_constant__ taut__cuda_batch batch, plan p)
+{
+    TAUT_SHARED(unsigned long long, shared, 1);
+    TAUT_SHARED(unsigned long long, sums, 2 + 2 * WARPS);
+    uint64_t u = taut_ticket(p.ticket + 1, shared), part;
+    __syncthreads();
+    const taut__cuda_job *j = job_with<part_base>(batch, u, &part);
+    if (!j) return;
+    choosing *c = p.choosing_of + job_number(batch, j);
+    limit     l = limit_of(p, j, c);
+    uint64_t  t = part * WARPS + threadIdx.x / TAUT_WARP, tiles = tiles_of(j);
+    if (l.chosen || l.raw || part * WARPS >= tiles) return;
+    unsigned long long place_of = t < tiles ? p.tile[tile_base(batch, j) + t] : 0;
+    uint32_t           count = (uint32_t)place_of & ((1u << COUNT_BITS) - 1), above = 0, ties = 0;
+    uint64_t           from = candidate_base(batch, j) + (place_of >> COUNT_BITS);
+    const float       *val = p.val + from;
+    _Pragma("unroll 4") for (uint32_t i = TAUT_LANE; i < count; i += TAUT_WARP)
+    {
+        uint32_t m = taut__topk_magnitude(val[i]);
+        above += m > l.least, ties += m == l.least;
     }
     above = __reduce_add_sync(TAUT_ALL, above), ties = __reduce_add_sync(TAUT_ALL, ties);
-    if (w.c->chosen) above = x.count;
-    __syncthreads();
-    if (TAUT_LANE == 0) sums[threadIdx.x / TAUT_WARP * 2] = above, sums[threadIdx.x / TAUT_WARP * 2 + 1] = ties;
-    __syncthreads();
-}
-/* Walks over the tiles that were tallied: *mine is where the warp's tile begins. */
-static __device__ void pass_tiles(const job_walk &w, const uint32_t *sums, passed *walk, passed *mine)
-{
-    for (uint32_t v = 0; v < WARPS; v++) {
-        if (v == threadIdx.x / TAUT_WARP) *mine = *walk;
-        uint64_t left = walk->ties < w.c->rank ? w.c->rank - walk->ties : 0;
-        walk->kept += sums[2 * v] + taut__min(left, sums[2 * v + 1]);
-        walk->ties += sums[2 * v + 1];
+    passed   mine = pass_tiles(p, part_base(batch, j), part, above, ties, sums);
+    uint64_t to = j->list + mine.above + taut__min(mine.ties, l.ties);
+    _Pragma("unroll 4") for (uint32_t i0 = 0; i0 < count; i0 += TAUT_WARP)
+    {
+        uint32_t i = i0 + TAUT_LANE;
+        bool     in = i < count;
+        float    v = in ? val[i] : 0;
+        uint32_t at = in ? p.at[from + i] : 0, m = taut__topk_magnitude(v);
+        bool     tie = in && m == l.least;
+        uint32_t all_ties = __ballot_sync(TAUT_ALL, tie);
+        bool     goes = in && (m > l.least || (tie && mine.ties + (uint32_t)__popc(all_ties & TAUT_LANES_LT) < l.ties));
+        uint32_t go = __ballot_sync(TAUT_ALL, goes), rank = (uint32_t)__popc(go & TAUT_LANES_LT);
+        if (goes) ((POS *)p.pos)[to + rank] = (POS)(t * TAUT__CUDA_TILE + at), p.kept_val[to + rank] = v;
+        mine.ties += (uint32_t)__popc(all_ties), to += (uint32_t)__popc(go);
     }
 }
 
-/* Positions and values of tile t's kept elements, from where `mine` says; pos[0] is that of rank `first` - 1. By a warp. */
-static __device__ void collect_tile(const plan &p, const job_walk &w, uint64_t t, passed mine, uint64_t first,
-                                    uint64_t *pos, float *val)
-{
-    stretch_of_tile x = candidates_in(p, w.c, w.base, w.tiles, t);
-    if (x.count == 0 || mine.kept >= first + WINDOW || mine.kept + x.count < first) return;
-    uint32_t of_stretch = TAUT_LANE < STRETCHES ? p.stretch[(w.base + t) * STRETCHES + TAUT_LANE] : 0;
-    uint32_t begins = taut_warp_scan(of_stretch) - of_stretch;
-    for (uint32_t i0 = 0; i0 < x.count; i0 += TAUT_WARP) {
-        uint32_t i = i0 + TAUT_LANE, s = 0;
-        bool     in = i < x.count;
-        float    v = in ? w.val[x.from + i] : 0;
-        uint32_t m = taut__topk_magnitude(v);
-        bool     tie = in && !w.c->chosen && m == w.c->least;
-        uint32_t ties = __ballot_sync(TAUT_ALL, tie);
-        bool     tie_goes = tie && mine.ties + (uint32_t)__popc(ties & TAUT_LANES_LT) < w.c->rank;
-        bool     goes = in && (w.c->chosen || m > w.c->least || tie_goes);
-        uint32_t go = __ballot_sync(TAUT_ALL, goes);
-        for (uint32_t d = STRETCHES / 2; d > 0; d /= 2) /* the last stretch that begins at i or before */
-            if (__shfl_sync(TAUT_ALL, begins, (int)(s + d)) <= i) s += d;
-        uint64_t slot =
-            mine.kept + (uint32_t)__popc(go & TAUT_LANES_LT) + 1 - first; /* wraps around where it is before */
-        if (goes && slot <= WINDOW) {
-            pos[slot] = t * TAUT__CUDA_TILE + s * STRETCH + w.at[x.from + i];
-            if (slot) val[slot - 1] = v;
-        }
-        mine.ties += (uint32_t)__popc(ties), mine.kept += (uint32_t)__popc(go);
-    }
-}
+/* ---- a group: sixteen gaps in each lane ---- */
 
-/* The first tile from t on that has candidates; the count of tiles where there is none. t > 0. */
-static __device__ uint64_t skip_empty(const plan &p, const job_walk &w, uint64_t t)
-{
-    const unsigned long long *state =
-        (w.c->chosen ? p.kept : p.seen) + w.base; /* all before the next tile: they never fall */
-    uint64_t lo = t, hi = w.tiles;
-    if (t >= w.tiles || state[t] != state[t - 1]) return t;
-    while (lo < hi) {
-        uint64_t mid = (lo + hi) / 2;
-        if (state[mid] == state[t - 1]) lo = mid + 1;
-        else hi = mid;
-    }
-    return lo;
-}
-
-/* Ranks first - 1 to first + WINDOW, as far as there are any before `end`. mine, behind: at the beginning of this warp's tile, and behind the
- * part, which begins with tile t. By a block. */
-static __device__ void fill_window(const plan &p, const job_walk &w, uint64_t t, passed mine, passed behind,
-                                   uint64_t first, uint64_t end, uint64_t *pos, float *val, uint32_t *sums)
-{
-    uint32_t warp = threadIdx.x / TAUT_WARP;
-    if (threadIdx.x == 0 && first == 0) pos[0] = ~UINT64_C(0);
-    collect_tile(p, w, t + warp, mine, first, pos, val);
-    end = taut__min(end, first + WINDOW);
-    for (t = skip_empty(p, w, t + WARPS); behind.kept < end && t < w.tiles; t = skip_empty(p, w, t + WARPS)) {
-        tally(p, w, t, sums);
-        pass_tiles(w, sums, &behind, &mine);
-        collect_tile(p, w, t + warp, mine, first, pos, val);
-    }
-    __syncthreads();
-}
-
-/* ---- a group: pos[0] is the position before it ---- */
-
+enum {
+    UNARY_MAX = 96, /* words of a group's unary bits: at most 5 * 512 bits, since b is next to the mean's logarithm */
+    STAGE = UNARY_MAX + GROUP * TAUT_SPARSE_RICE_MAX / 32, /* and of its low bits */
+};
 struct group_size {
     uint64_t entry;
     uint32_t bytes, b, words, low_words;
     bool     fits;
 };
-static __device__ __forceinline__ uint64_t gap_of(const uint64_t *pos, uint32_t i) { return pos[i + 1] - pos[i] - 1; }
+template <typename POS> struct __align__(16) lane_of { POS of[PER_LANE]; };
 
-static __device__ group_size size_group(const uint64_t *pos, uint32_t fill)
+/* Gaps before the lane's positions, which are those of the group from 16 lane on; 0 behind the last. Returns the group's span. */
+template <typename POS>
+static __device__ __forceinline__ uint64_t gaps_of(const POS *pos, bool first, uint32_t fill, lane_of<POS> *gap)
 {
-    uint64_t   span = pos[fill] - pos[0], best_cost = ~UINT64_C(0), unary = 0;
+    *gap = ((const lane_of<POS> *)pos)[TAUT_LANE];
+    POS      before = first ? (POS) ~(POS)0 : pos[-1], last = __shfl_up_sync(TAUT_ALL, gap->of[PER_LANE - 1], 1);
+    uint64_t span = (uint64_t)pos[fill - 1] + 1 - (first ? 0 : (uint64_t)before + 1);
+    if (TAUT_LANE == 0) last = before;
+    TAUT_UNROLL
+    for (uint32_t q = 0; q < PER_LANE; q++) {
+        POS here = gap->of[q];
+        gap->of[q] = TAUT_LANE * PER_LANE + q < fill ? (POS)(here - last - 1) : (POS)0;
+        last = here;
+    }
+    return span;
+}
+
+template <typename POS>
+static __device__ __forceinline__ group_size size_group(const lane_of<POS> &gap, uint64_t span, uint32_t fill)
+{
+    uint64_t   best_cost = ~UINT64_C(0), unary = 0;
     unsigned   guess = taut__sparse_rice_guess(span, fill), best = 0;
     group_size z;
     for (unsigned b = guess ? guess - 1 : 0; b <= guess + 1 && b <= TAUT_SPARSE_RICE_MAX; b++) {
-        uint64_t sum = 0;
-        for (uint32_t i = TAUT_LANE; i < fill; i += TAUT_WARP) sum += gap_of(pos, i) >> b;
-        for (int d = 16; d > 0; d /= 2) sum += __shfl_xor_sync(TAUT_ALL, sum, d);
-        sum += fill;
-        uint64_t cost = sum + (uint64_t)b * fill;
+        uint32_t mine = 0; /* all: at most span >> guess - 1, some thousands */
+        TAUT_UNROLL
+        for (uint32_t q = 0; q < PER_LANE; q++) mine += (uint32_t)((uint64_t)gap.of[q] >> b);
+        uint64_t sum = (uint64_t)__reduce_add_sync(TAUT_ALL, mine) + fill, cost = sum + (uint64_t)b * fill;
         if (cost >= best_cost) continue;
         best_cost = cost, best = b, unary = sum;
     }
@@ -147,171 +209,148 @@ static __device__ group_size size_group(const uint64_t *pos, uint32_t fill)
     return z;
 }
 
-/* unary: UNARY_MAX words of shared memory. By a warp. */
-static __device__ void write_group(const group_size &z, const uint64_t *pos, const float *val, uint32_t fill,
-                                   uint32_t *unary, uint32_t *out)
+/* The unary and the low words. stage: STAGE words of shared memory. By a warp. */
+template <typename POS>
+static __device__ __forceinline__ void stage_group(const lane_of<POS> &gap, const group_size &z, uint32_t fill,
+                                                   uint32_t *stage)
 {
-    for (uint32_t i = TAUT_LANE; i < UNARY_MAX; i += TAUT_WARP) unary[i] = 0;
+    uint32_t first = TAUT_LANE * PER_LANE, mine = first < fill ? taut__min(fill - first, (uint32_t)PER_LANE) : 0;
+    uint32_t ones = mine; /* unary bits of the lane, then where they begin */
+    for (uint32_t i = TAUT_LANE; i < z.words + z.low_words; i += TAUT_WARP) stage[i] = 0;
+    TAUT_UNROLL
+    for (uint32_t q = 0; q < PER_LANE; q++) ones += (uint32_t)((uint64_t)gap.of[q] >> z.b);
+    uint32_t at = taut_warp_scan(ones) - ones, word = at / 32, bits = 0;
+    uint32_t have = first * z.b % 32, low = z.words + first * z.b / 32;
+    uint64_t low_bits = 0, mask = (UINT64_C(1) << z.b) - 1;
     __syncwarp();
-    uint32_t ones = 0; /* unary bits of this lane's neighbours, then where they begin */
-    for (uint32_t i = TAUT_LANE * PER_LANE; i < taut__min(fill, (TAUT_LANE + 1) * PER_LANE); i++)
-        ones += (uint32_t)(gap_of(pos, i) >> z.b) + 1;
-    uint32_t at = taut_warp_scan(ones) - ones;
-    for (uint32_t i = TAUT_LANE * PER_LANE; i < taut__min(fill, (TAUT_LANE + 1) * PER_LANE); i++) {
-        at += (uint32_t)(gap_of(pos, i) >> z.b);
-        atomicOr(&unary[at / 32], 1u << at % 32);
-        at++;
-    }
-    __syncwarp();
-    for (uint32_t i = TAUT_LANE; i < z.words; i += TAUT_WARP) out[i] = unary[i];
-    for (uint32_t w = TAUT_LANE; w < z.low_words; w += TAUT_WARP) {
-        uint64_t v = 0, mask = (UINT64_C(1) << z.b) - 1;
-        uint32_t from = 32 * w;
-        for (uint32_t i = from / z.b; i < fill && i * z.b < from + 32; i++) {
-            int32_t shift = (int32_t)(i * z.b) - (int32_t)from;
-            v |= shift >= 0 ? (gap_of(pos, i) & mask) << shift : (gap_of(pos, i) & mask) >> -shift;
+    TAUT_UNROLL
+    for (uint32_t q = 0; q < PER_LANE; q++) {
+        if (q >= mine) continue;
+        at += (uint32_t)((uint64_t)gap.of[q] >> z.b);
+        if (at / 32 != word) {
+            if (bits) atomicOr(&stage[word], bits);
+            word = at / 32, bits = 0;
         }
-        out[z.words + w] = (uint32_t)v;
+        bits |= 1u << at++ % 32;
+        low_bits |= ((uint64_t)gap.of[q] & mask) << have, have += z.b;
+        if (have >= 32) {
+            atomicOr(&stage[low++], (uint32_t)low_bits); /* two lanes may have bits in a word */
+            low_bits >>= 32, have -= 32;
+        }
     }
-    for (uint32_t i = TAUT_LANE; i < fill; i += TAUT_WARP) out[z.words + z.low_words + i] = __float_as_uint(val[i]);
+    if (bits) atomicOr(&stage[word], bits);
+    if (low_bits) atomicOr(&stage[low], (uint32_t)low_bits);
+    __syncwarp();
 }
 
 /* ---- the payload ---- */
 
-/* Where what this block writes begins, counted from the first group: `own` bytes that begin with its groups from g on, of all that end before `end`.
- * Those of a later round begin where `before` says. By a block. */
-static __device__ uint64_t take_place(unsigned long long *state, uint64_t part, uint64_t before, uint32_t own,
-                                      bool first, bool last, unsigned long long *shared)
+/* WARPS groups by ticket, a warp each. */
+template <typename POS>
+static __global__ void __launch_bounds__(THREADS, sizeof(POS) == 4 ? 3 : 2)
+    topk_emit(const __grid_constant__ taut__cuda_batch batch, plan p)
 {
-    if (first && last) return chain(state, part, own, shared);
-    if (first) {
-        uint64_t found = threadIdx.x < TAUT_WARP ? taut_look_back(state, part) : 0;
-        if (threadIdx.x == 0) shared[0] = found;
-        __syncthreads();
-        before = shared[0];
-        __syncthreads();
-    }
-    if (last && threadIdx.x == 0) atomicExch(state + part, TAUT_LOOK_TOTAL | (before + own));
-    return before;
-}
-
-/* The groups g to g + AT_ONCE, before end, which lie in the window. Returns where the next ones begin. */
-static __device__ uint64_t emit_groups(const taut__cuda_batch &batch, const plan &p, const taut__cuda_job *j,
-                                       choosing *c, uint64_t g, bool first, uint64_t end, uint64_t part,
-                                       uint64_t before, const uint64_t *pos, const float *val,
-                                       unsigned long long *shared)
-{
-    TAUT_SHARED(uint32_t, unary, AT_ONCE * UNARY_MAX);
-    TAUT_SHARED(uint32_t, bytes, AT_ONCE);
-    uint32_t   warp = threadIdx.x / TAUT_WARP, fill = 0, own = 0, mine = 0;
-    uint64_t   groups = (c->count + GROUP - 1) / GROUP;
-    group_size z = {};
-    pos += warp * GROUP, val += warp * GROUP;
-    bool active = warp < AT_ONCE && g + warp < end;
+    TAUT_SHARED(uint32_t, staged, WARPS * STAGE);
+    TAUT_SHARED(unsigned long long, shared, 1);
+    TAUT_SHARED(uint32_t, bytes, WARPS);
+    uint64_t u = taut_ticket(p.ticket + 2, shared), block;
+    uint32_t warp = threadIdx.x / TAUT_WARP, *stage = staged + warp * STAGE;
+    __syncthreads();
+    const taut__cuda_job *j = job_with<block_base>(batch, u, &block);
+    if (!j) return;
+    choosing *c = p.choosing_of + job_number(batch, j);
+    limit     l = limit_of(p, j, c);
+    uint64_t  count = count_of(p, j, c, l), groups = (count + GROUP - 1) / GROUP, g = block * WARPS + warp;
+    if (l.raw || block * WARPS >= groups) return;
+    bool         active = g < groups;
+    uint32_t     fill = active ? (uint32_t)taut__min(GROUP, count - g * GROUP) : 0;
+    uint64_t     list = j->list + g * GROUP;
+    group_size   z = {};
+    lane_of<POS> gap;
     if (active) {
-        fill = (uint32_t)taut__min(GROUP, c->count - (g + warp) * GROUP);
-        z = size_group(pos, fill);
+        uint64_t span = gaps_of((const POS *)p.pos + list, g == 0, fill, &gap);
+        z = size_group(gap, span, fill);
         if (TAUT_LANE == 0 && !z.fits) atomicOr(&c->long_group, 1u);
     }
-    if (warp < AT_ONCE && TAUT_LANE == 0) bytes[warp] = active ? z.bytes : 0;
+    if (TAUT_LANE == 0) bytes[warp] = z.bytes;
     __syncthreads();
-    for (uint32_t v = 0; v < AT_ONCE; v++) {
+    uint32_t own = 0, mine = 0;
+    for (uint32_t v = 0; v < WARPS; v++) {
         if (v == warp) mine = own;
         own += bytes[v];
     }
-    before = take_place(p.part_bytes + part_base(batch, j), part, before, own, first, g + AT_ONCE >= end, shared);
-    /* where the floats would be shorter, topk_place will see it, and nothing is written beyond their length */
-    if (active && z.fits && before + own + TAUT_SPARSE_ENTRY * groups <= 4 * j->n) {
-        write_group(z, pos, val, fill, unary + warp * UNARY_MAX,
-                    (uint32_t *)(j->payload + TAUT_SPARSE_HEADER + before + mine));
-        if (TAUT_LANE == 0) p.entry[group_base(batch, j) + g + warp] = z.entry;
+    if (active && z.fits) stage_group(gap, z, fill, stage);
+    uint64_t before = taut_chain(p.block_bytes + block_base(batch, j), block, own, shared);
+    if (threadIdx.x == 0 && (block + 1) * WARPS >= groups) c->bytes = before + own;
+    /* where the floats would be shorter, topk_finish will see it, and nothing is written beyond their length */
+    if (!active || !z.fits || before + own + TAUT_SPARSE_ENTRY * groups > 4 * j->n) return;
+    uint32_t *out = (uint32_t *)(j->payload + TAUT_SPARSE_HEADER + before + mine), words = z.words + z.low_words;
+    for (uint32_t i = TAUT_LANE; i < words; i += TAUT_WARP) out[i] = stage[i];
+    TAUT_UNROLL
+    for (uint32_t q = 0; q < PER_LANE; q++) {
+        uint32_t i = q * TAUT_WARP + TAUT_LANE;
+        if (i < fill) out[words + i] = __float_as_uint(p.kept_val[list + i]);
     }
-    for (uint32_t i = TAUT_LANE; i < fill && j->err && !c->chosen; i += TAUT_WARP) j->err[pos[i + 1]] = 0;
-    __syncthreads();
-    return before + own;
+    if (TAUT_LANE == 0) p.entry[group_base(batch, j) + g] = z.entry;
 }
 
-static __global__ void __launch_bounds__(THREADS, 2) topk_emit(const __grid_constant__ taut__cuda_batch batch, plan p)
+static __device__ __forceinline__ void write_header(const plan &p, const taut__cuda_job *j, bool raw, uint64_t count,
+                                                    uint64_t bytes)
 {
-    TAUT_SHARED(unsigned long long, shared, 1);
-    TAUT_SHARED(uint64_t, pos, WINDOW + 1);
-    TAUT_SHARED(float, val, WINDOW);
-    TAUT_SHARED(uint32_t, sums, 2 * WARPS);
-    uint64_t u = taut_ticket(p.ticket + 2, shared), part;
-    __syncthreads();
-    const taut__cuda_job *j = job_with<part_base>(batch, u, &part);
-    if (!j) return;
-    choosing *c = p.choosing_of + job_number(batch, j);
-    uint64_t  t = part * WARPS, candidates = candidate_base(p, batch, j), state = part_base(batch, j);
-    job_walk  w = {c, tile_base(batch, j), tiles_of(j), p.val + candidates, p.at + candidates};
-    if (t >= w.tiles || c->raw || c->count > taut__topk_list(p.density, p.exact || j->choice, j->n)) return;
-    passed behind = {0, 0}, mine = {0, 0};
-    tally(p, w, t, sums);
-    if (!c->chosen && c->rank < c->equal) { /* some ties stay */
-        uint32_t ties = 0;
-        for (uint32_t v = 0; v < WARPS; v++) ties += sums[2 * v + 1];
-        behind.ties = chain(p.part_ties + state, part, ties, shared);
-    }
-    pass_tiles(w, sums, &behind, &mine);
-    uint64_t before = c->chosen ? candidates_in(p, c, w.base, w.tiles, t).from
-                                : chain(p.part_kept + state, part, (uint32_t)behind.kept, shared);
-    mine.kept += before, behind.kept += before;
-    uint64_t groups = (c->count + GROUP - 1) / GROUP, begin = part ? before / GROUP + 1 : 0,
-             end = taut__min(behind.kept / GROUP + 1, groups), to = 0;
-    if (begin >= end) to = chain(p.part_bytes + state, part, 0, shared);
-    for (uint64_t g = begin; g < end; g += AT_ONCE) {
-        fill_window(p, w, t, mine, behind, g * GROUP, taut__min(end * GROUP, c->count), pos, val, sums);
-        to = emit_groups(batch, p, j, c, g, g == begin, end, part, to, pos, val, shared);
-    }
-    if (threadIdx.x == 0 && t + WARPS >= w.tiles) c->bytes = to;
-}
-
-/* Header, table and length; or that the floats are shorter. A block per job. */
-static __global__ void __launch_bounds__(THREADS) topk_place(const __grid_constant__ taut__cuda_batch batch, plan p)
-{
-    const taut__cuda_job *j = batch.jobs ? batch.jobs + blockIdx.x : &batch.one;
-    choosing             *c = p.choosing_of + blockIdx.x;
-    uint64_t              room = taut__topk_list(p.density, p.exact || j->choice, j->n);
-    bool                  raw = c->raw || c->long_group || c->count > room;
-    uint64_t              groups = raw ? 0 : (c->count + GROUP - 1) / GROUP, bytes = raw ? 0 : c->bytes;
-    raw = raw || bytes + TAUT_SPARSE_ENTRY * groups > 4 * j->n;
-    uint32_t *table = (uint32_t *)(j->payload + TAUT_SPARSE_HEADER + bytes);
-    for (uint64_t g = threadIdx.x; g < groups && !raw; g += THREADS) {
-        uint64_t entry = p.entry[group_base(batch, j) + g];
-        table[2 * g] = (uint32_t)entry, table[2 * g + 1] = (uint32_t)(entry >> 32);
-    }
-    __syncthreads(); /* all have read c->raw */
-    if (threadIdx.x != 0) return;
     uint64_t *word = (uint64_t *)j->payload;
-    c->raw = raw;
     word[0] = raw ? TAUT_SPARSE_RAW : TAUT_SPARSE_GROUPS;
     memcpy(word + 1, &p.density, sizeof p.density);
-    word[2] = raw ? j->n : c->count;
-    *j->len = TAUT_SPARSE_HEADER + (raw ? 4 * j->n : bytes + TAUT_SPARSE_ENTRY * groups);
+    word[2] = raw ? j->n : count;
+    *j->len = TAUT_SPARSE_HEADER + (raw ? 4 * j->n : bytes);
 }
-
-/* The floats as they are where that was decided, and the error: zero for what was sent. */
-static __global__ void __launch_bounds__(THREADS) topk_finish(const __grid_constant__ taut__cuda_batch batch, plan p)
+/* A tile's floats as they are, and no error. By a block. */
+static __device__ void finish_raw(const taut__cuda_batch &batch, const taut__cuda_job *j, uint64_t unit)
 {
-    uint64_t              unit;
-    const taut__cuda_job *j = taut_job_of(batch, blockIdx.x, &unit);
-    choosing             *c = p.choosing_of + job_number(batch, j);
-    bool                  in_err = keeps(batch, j);
-    if (!c->raw) { /* topk_emit has done it for those that had more candidates than are kept */
-        stretch_of_tile x = candidates_in(p, c, tile_base(batch, j), tiles_of(j), unit);
-        const uint8_t  *at = p.at + candidate_base(p, batch, j) + x.from;
-        for (uint32_t i = threadIdx.x; i < x.count && j->err && c->chosen; i += THREADS)
-            j->err[unit * TAUT__CUDA_TILE +
-                   element_of(p.stretch + (tile_base(batch, j) + unit) * STRETCHES, i, at[i])] = 0;
-        return;
-    }
     float *out = (float *)(j->payload + TAUT_SPARSE_HEADER);
+    bool   in_err = keeps(batch, j);
     for (int s = 0; s < STEPS; s++) {
         uint64_t i = place(unit, s);
         if (i >= j->n) break;
         float4 x = in_err ? taut_load4(j->err, i, j->n) : taut_input4(j, batch.dtype, i);
         taut_store4(out, i, j->n, x);
         if (j->err) taut_store4(j->err, i, j->n, make_float4(0, 0, 0, 0));
+    }
+}
+/* A group's entry, and no error where its elements are. By a warp. */
+template <typename POS>
+static __device__ __forceinline__ void finish_group(const taut__cuda_batch &batch, const plan &p,
+                                                    const taut__cuda_job *j, uint64_t g, uint64_t count, uint64_t bytes)
+{
+    const POS *pos = (const POS *)p.pos + j->list + g * GROUP;
+    uint32_t   fill = (uint32_t)taut__min(GROUP, count - g * GROUP);
+    if (TAUT_LANE == 0) {
+        uint32_t *table = (uint32_t *)(j->payload + TAUT_SPARSE_HEADER + bytes + TAUT_SPARSE_ENTRY * g);
+        uint64_t  entry = p.entry[group_base(batch, j) + g];
+        table[0] = (uint32_t)entry, table[1] = (uint32_t)(entry >> 32);
+    }
+    if (!j->err) return;
+    TAUT_UNROLL
+    for (uint32_t q = 0; q < PER_LANE; q++) {
+        uint32_t i = q * TAUT_WARP + TAUT_LANE;
+        if (i < fill) j->err[pos[i]] = 0;
+    }
+}
+
+/* Header and table, and the error: zero for what was sent; or the floats as they are, where they are shorter. There are at most WARPS groups
+ * for each tile. */
+template <typename POS>
+static __global__ void __launch_bounds__(THREADS) topk_finish(const __grid_constant__ taut__cuda_batch batch, plan p)
+{
+    for (uint64_t u = blockIdx.x, unit; u < batch.units; u += gridDim.x) {
+        const taut__cuda_job *j = taut_job_of(batch, u, &unit);
+        choosing             *c = p.choosing_of + job_number(batch, j);
+        limit                 l = limit_of(p, j, c);
+        uint64_t              count = count_of(p, j, c, l), groups = (count + GROUP - 1) / GROUP,
+                 g = unit * WARPS + threadIdx.x / TAUT_WARP;
+        bool raw = l.raw || c->long_group || c->bytes + TAUT_SPARSE_ENTRY * groups > 4 * j->n;
+        if (unit == 0 && threadIdx.x == 0) write_header(p, j, raw, count, c->bytes + TAUT_SPARSE_ENTRY * groups);
+        if (raw) finish_raw(batch, j, unit);
+        else if (g < groups) finish_group<POS>(batch, p, j, g, count, c->bytes);
     }
 }
 

@@ -230,38 +230,55 @@ START_TEST(topk_slices_and_exact_sums)
 }
 END_TEST
 
-START_TEST(topk_batch_in_a_graph)
+/* Layers of n[i] elements in one launch, which a graph holds. */
+static void topk_batch(const size_t *n, const int *kind, int count, double density, uint64_t seed)
 {
-    enum { JOBS = 9 };
-    sparse_case       g[JOBS];
-    taut__cuda_job    jobs[JOBS];
+    sparse_case       g[16];
+    taut__cuda_job    jobs[16];
     void             *graph;
-    taut__cuda_stream s = cuda_begin(6);
-    for (int i = 0; i < JOBS; i++) {
-        open_case(&g[i], "topk", 0.05, (size_t)i * 917 + 1, "");
-        cuda_fill(g[i].x, g[i].n, i);
+    taut__cuda_stream s = cuda_begin(seed);
+    for (int i = 0; i < count; i++) {
+        open_case(&g[i], "topk", density, n[i], "");
+        fill(g[i].x, n[i], kind[i], density);
         case_round_trip(&g[i].c, g[i].x, g[i].err, g[i].back);
         jobs[i] = job_of(&g[i], i % 2);
     }
     taut__cuda_batch b = taut__cuda_single(&jobs[0], TAUT__CUDA_TILE);
-    uint64_t         list = taut__cuda_list(jobs, JOBS, 0.05, false);
-    b.units = taut__cuda_number(jobs, JOBS, TAUT__CUDA_TILE);
-    b.count = JOBS;
-    b.jobs = cuda_put(jobs, sizeof jobs, 0);
-    b.work_bytes = k->topk->encode_work(b.units, list, JOBS, true);
+    uint64_t         list = taut__cuda_list(jobs, (size_t)count, density, false);
+    b.units = taut__cuda_number(jobs, (size_t)count, TAUT__CUDA_TILE);
+    b.count = (uint32_t)count;
+    b.jobs = cuda_put(jobs, (size_t)count * sizeof *jobs, 0);
+    b.work_bytes = k->topk->encode_work(b.units, list, b.count, true);
     b.work = cuda_new(b.work_bytes, 0);
     cuda_must(k->device->wait(s), "wait");
     cuda_must(k->device->capture_begin(s), "capture");
-    cuda_must(k->topk->encode(&b, 0.05, false, list, s), "encode");
+    cuda_must(k->topk->encode(&b, density, false, list, s), "encode");
     cuda_must(k->device->capture_end(s, &graph), "capture");
     cuda_must(k->device->graph_launch(graph, s), "launch");
-    for (int i = 0; i < JOBS; i++) {
+    for (int i = 0; i < count; i++) {
         same_payload(&g[i], &jobs[i], "batch");
         same_floats(&g[i], jobs[i].err, g[i].err, "batch err");
     }
+    b.work_bytes = k->topk->decode_work(list, b.count);
+    b.work = cuda_new(b.work_bytes, 0);
+    cuda_must(k->topk->decode(&b, 0, list, s), "decode");
+    for (int i = 0; i < count; i++) same_floats(&g[i], jobs[i].dst, g[i].back, "batch decode");
     k->device->graph_destroy(graph);
     cuda_end();
-    for (int i = 0; i < JOBS; i++) close_case(&g[i]);
+    for (int i = 0; i < count; i++) close_case(&g[i]);
+}
+
+START_TEST(topk_batch_in_a_graph)
+{
+    size_t n[9];
+    int    kind[9];
+    for (int i = 0; i < 9; i++) n[i] = (size_t)i * 917 + 1, kind[i] = i % CUDA_KINDS;
+    topk_batch(n, kind, 9, 0.05, 6);
+    /* small ones between large ones whose samples are good, whose samples mislead, and whose ties stay in part */
+    static const size_t large[] = {30001, 5, 16384, 20000, 1, 40003, 4096, 50001};
+    static const int    kinds[] = {0, 0, MISLED, MANY_TIES, 1, TIES, 2, DENSE};
+    topk_batch(large, kinds, 8, 0.02, 7);
+    topk_batch(large, kinds, 8, 0.12, 8);
 }
 END_TEST
 
