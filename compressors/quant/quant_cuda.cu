@@ -1,289 +1,217 @@
-/* quant_cuda.cu : the quant codec on a GPU, a warp per bucket. Same bytes and floats as quant_portable.c.
+/* quant_cuda.cu : the quant codec on a GPU, a warp per bucket, one after the other. Same bytes and floats as quant_portable.c.
  *
- * A warp holds tiles of 128 elements, four neighbours in each lane: one 16-byte access. Codes become bit planes in a transposition:
- * a lane's four codes are eight nibbles, one per plane; three butterfly exchanges over eight lanes turn them into one word per
- * plane for 32 elements, which is what the payload holds. Decoding runs the same exchanges the other way.
+ * A lane has eight elements of a tile of 256 (quant_cuda.h): those that share hashes, so each makes four of them and keeps both halves. Codes
+ * become bit planes in a transposition: a lane's codes are eight nibbles, one per plane and half; three butterfly exchanges over eight lanes turn
+ * them into one word per plane for 32 elements, which is what the payload holds. Decoding runs the same exchanges the other way.
  * Buckets of up to 1024 elements stay in registers between measuring and packing, so memory is read once; larger ones are
- * read twice, the second time from a cache. */
-#include "quant_cuda.h"
+ * read twice, the second time from a cache. Rare buckets, which float32 cannot carry, are read again by functions of their own. */
+#include "quant_unit_cuda.h"
 
-/* ---- random halves ---- */
+/* ---- encoding ---- */
 
-/* r of this lane's four elements. Elements 32 apart share a hash: each of the two lanes makes two of the four. */
-static __device__ __forceinline__ four randoms(const quant_unit &u, uint32_t tile)
+static __device__ __forceinline__ void put_codes(const quant_params &p, const bucket_place &w, uint32_t tile, octet c,
+                                                 uint8_t *tail)
 {
-    four r = {{0x8000, 0x8000, 0x8000, 0x8000}};
-    if (!u.stochastic) return r;
-    uint32_t lane = TAUT_LANE, counter = u.counter + tile * 64 + lane / 16 * 32 + lane % 8 * 4, two = lane & 8 ? 2 : 0;
-    uint32_t a = taut__random32(u.rng, counter + two), b = taut__random32(u.rng, counter + two + 1);
-    uint32_t c = __shfl_xor_sync(TAUT_ALL, a, 8), d = __shfl_xor_sync(TAUT_ALL, b, 8), shift = lane & 8 ? 16 : 0;
-    r.q[0] = (two ? c : a) >> shift & 0xffff;
-    r.q[1] = (two ? d : b) >> shift & 0xffff;
-    r.q[2] = (two ? a : c) >> shift & 0xffff;
-    r.q[3] = (two ? b : d) >> shift & 0xffff;
-    return r;
+    uint8_t *codes = w.j->payload + w.codes_at + w.at / 8 * p.bits;
+    put_tile(p.bits, tile, w.m, c, codes);
+    if (w.m % 64) put_tail(p.bits, tile, w.m, c, codes, tail);
 }
-
-/* quant_code() with the device's own conversion, which rounds half to even as well. Lanes beyond a tile's elements hold 0, which may lie far
- * outside of the bucket: the sum wraps there, and nobody takes the code. */
-static __device__ __forceinline__ uint32_t code_of(const quant_unit &u, float x, uint32_t r)
+static __device__ __forceinline__ void pack_tile(const quant_params &p, const quant_unit &u, const bucket_place &w,
+                                                 eight x, uint32_t tile, uint8_t *tail)
 {
-    int32_t q = (int32_t)((uint32_t)__float2int_rn((x - u.base) * u.inv) + r) >> 16;
-    return (uint32_t)min(max(q, 0), (int32_t)u.top);
-}
-
-/* ---- a bucket's metadata ---- */
-
-struct seen { /* by one lane, over the tiles of a bucket */
-    int    lo, hi;
-    bool   nan;
-    double sum2; /* l2 only: element i of the bucket in lane i mod 32 */
-};
-static __device__ __forceinline__ seen nothing_seen()
-{
-    seen s = {0x7fffffff, (int)0x80000000, false, 0};
-    return s;
-}
-/* m: elements of the bucket */
-static __device__ __forceinline__ void see(seen *s, quant_norm norm, float4 x, uint32_t tile, uint32_t m)
-{
-    float    v[4] = {x.x, x.y, x.z, x.w};
-    uint32_t i = tile * TILE + 4 * TAUT_LANE;
+    octet c = codes_for(u, x, tile);
+    put_codes(p, w, tile, c, tail);
+    if (!w.j->err) return;
     TAUT_UNROLL
-    for (uint32_t k = 0; k < 4; k++)
-        if (i + k < m) {
-            s->nan |= v[k] != v[k];
-            s->lo = min(s->lo, taut_ordered(v[k]));
-            s->hi = max(s->hi, taut_ordered(v[k]));
-        }
-    if (norm != QUANT_L2) return;
-    for (uint32_t part = 0; part < TILE / 32;
-         part++) { /* element 32 part + lane of the tile, from the lane that holds it */
-        int   from = (int)(part * 8 + TAUT_LANE / 4);
-        float a = __shfl_sync(TAUT_ALL, x.x, from), b = __shfl_sync(TAUT_ALL, x.y, from),
-              c = __shfl_sync(TAUT_ALL, x.z, from), d = __shfl_sync(TAUT_ALL, x.w, from),
-              mine = TAUT_LANE & 2 ? (TAUT_LANE & 1 ? d : c) : (TAUT_LANE & 1 ? b : a);
-        if (tile * TILE + part * 32 + TAUT_LANE < m) s->sum2 += taut__square(mine);
-    }
-}
-/* The bucket's unit, the same in all lanes. */
-static __device__ __forceinline__ void settle(const quant_params &p, const seen &s, quant_bucket *b)
-{
-    float lo = taut_unordered(__reduce_min_sync(TAUT_ALL, s.lo)),
-          hi = taut_unordered(__reduce_max_sync(TAUT_ALL, s.hi));
-    bool   ordered = !__any_sync(TAUT_ALL, s.nan);
-    double sum2 = p.norm == QUANT_L2 ? __shfl_sync(TAUT_ALL, taut_warp_sum(s.sum2), 0) : 0;
-    quant_meta_of(&p, ordered, lo, hi, sum2, b->meta);
-    quant_understand(&p, b);
-    b->unit.inv = quant_inverse(b);
-}
-
-static __device__ __forceinline__ void put_meta(const quant_params &p, const quant_bucket &b, uint64_t k,
-                                                uint8_t *payload)
-{
-    uint32_t *meta = (uint32_t *)(payload + QUANT_HEADER + k * quant_meta_bytes(p.norm));
-    if (TAUT_LANE != 0) return;
-    meta[0] = __float_as_uint(b.meta[0]);
-    if (p.norm == QUANT_MAXMIN) meta[1] = __float_as_uint(b.meta[1]);
-}
-
-/* ---- one tile: floats -> codes, payload, error ---- */
-
-static __device__ __forceinline__ void pack_tile(const quant_bucket &b, float4 x, uint32_t tile, uint32_t m,
-                                                 uint8_t *codes, four *c, float4 *e)
-{
-    const quant_unit &u = b.unit;
-    four              r = randoms(u, tile);
-    c->q[0] = code_of(u, x.x, r.q[0]);
-    c->q[1] = code_of(u, x.y, r.q[1]);
-    c->q[2] = code_of(u, x.z, r.q[2]);
-    c->q[3] = code_of(u, x.w, r.q[3]);
-    put_tile(u.bits, tile, m, *c, codes);
-    *e = make_float4(x.x - (u.base + (float)c->q[0] * u.step), x.y - (u.base + (float)c->q[1] * u.step),
-                     x.z - (u.base + (float)c->q[2] * u.step), x.w - (u.base + (float)c->q[3] * u.step));
+    for (uint32_t k = 0; k < 8; k++) x.v[k] = x.v[k] - value_of(u, c, k);
+    store8(w.j->err, TAUT_F32, w.at + place(tile), w.at + w.m, w.even, x);
 }
 
 /* The buckets that float32 cannot carry, and those that hold NaN or Inf; rare. */
-static __device__ TAUT_NOINLINE void pack_tile_exact(const quant_params &p, const quant_bucket &b, float4 x,
-                                                     uint32_t tile, uint32_t m, uint8_t *codes, four *c, float4 *e)
+template <class SOURCE>
+static __device__ __forceinline__ void pack_odd(const quant_params &p, const quant_bucket &b, const bucket_place &w,
+                                                const SOURCE &from, uint8_t *tail)
 {
     quant_exact unit = quant_exact_unit(&p, &b);
-    four        r = randoms(b.unit, tile);
-    float       v[4] = {x.x, x.y, x.z, x.w}, left[4];
-    uint32_t    i = tile * TILE + 4 * TAUT_LANE;
-    for (uint32_t k = 0; k < 4; k++) {
-        c->q[k] = 0;
-        left[k] = 0;
-        if (b.kind == QUANT_VOID || i + k >= m) continue;
-        c->q[k] = quant_exact_code(&b.unit, &unit, v[k], r.q[k]);
-        left[k] = taut__residual(v[k], quant_exact_value(&b.unit, &unit, c->q[k]));
-    }
-    put_tile(b.unit.bits, tile, m, *c, codes);
-    *e = make_float4(left[0], left[1], left[2], left[3]);
-}
-
-static __device__ __forceinline__ float4 values_of(const quant_params &p, const quant_bucket &b, four c)
-{
-    const quant_unit &u = b.unit;
-    if (b.kind == QUANT_PLAIN)
-        return make_float4(u.base + (float)c.q[0] * u.step, u.base + (float)c.q[1] * u.step,
-                           u.base + (float)c.q[2] * u.step, u.base + (float)c.q[3] * u.step);
-    float nan = taut__float(QUANT_NAN);
-    if (b.kind == QUANT_VOID) return make_float4(nan, nan, nan, nan);
-    quant_exact e = quant_exact_unit(&p, &b);
-    return make_float4(quant_exact_value(&u, &e, c.q[0]), quant_exact_value(&u, &e, c.q[1]),
-                       quant_exact_value(&u, &e, c.q[2]), quant_exact_value(&u, &e, c.q[3]));
-}
-
-static __device__ __forceinline__ void get_meta(const quant_params &p, const uint8_t *payload, uint64_t k,
-                                                quant_bucket *b)
-{
-    const uint32_t *meta = (const uint32_t *)(payload + QUANT_HEADER + k * quant_meta_bytes(p.norm));
-    b->meta[0] = __uint_as_float(meta[0]);
-    b->meta[1] = p.norm == QUANT_MAXMIN ? __uint_as_float(meta[1]) : 0;
-    quant_understand(&p, b);
-}
-
-/* A value as decode stores it: wide ones are 0 + value, which knows no -0. */
-static __device__ __forceinline__ float4 set_values(quant_kind kind, float4 v)
-{
-    return kind == QUANT_WIDE ? make_float4(0 + v.x, 0 + v.y, 0 + v.z, 0 + v.w) : v;
-}
-/* acc + value as decode_add makes it: void buckets replace. */
-static __device__ __forceinline__ float4 add_values(quant_kind kind, float4 acc, float4 v)
-{
-    return kind == QUANT_VOID ? v : taut_add4(acc, v);
-}
-
-/* ---- where a bucket's floats come from ---- */
-
-struct from_memory { /* src + residual */
-    const taut__cuda_job             *j;
-    taut_dtype                        dtype;
-    uint64_t                          at;
-    __device__ __forceinline__ float4 tile(const quant_params &, uint32_t t, uint32_t m) const
-    {
-        return taut_input4_to(j, dtype, at + t * TILE + 4 * TAUT_LANE,
-                              at + m); /* a tile may reach into the next bucket */
-    }
-};
-struct from_peers { /* the sum of payloads, and of src before them */
-    const taut__cuda_job *j;
-    taut_dtype            dtype;
-    uint64_t              at, k;
-    uint32_t              peers;
-    float                 factor;
-    __device__ float4     tile(const quant_params &p, uint32_t t, uint32_t m) const
-    {
-        float4 x = make_float4(0, 0, 0, 0);
-        if (j->src) x = taut_load4_as(j->src, dtype, at + t * TILE + 4 * TAUT_LANE, at + m);
-        for (uint32_t i = 0; i < peers; i++) {
-            quant_bucket b;
-            b.unit = quant_unit_for(&p);
-            get_meta(p, j->peers[i], k, &b);
-            float4 v =
-                values_of(p, b, get_codes(p.bits, t, m, j->peers[i] + quant_codes_at(&p, j->n) + at / 8 * p.bits));
-            x = i == 0 && !j->src ? set_values(b.kind, v) : add_values(b.kind, x, v);
+    for (uint32_t t = 0; t * TILE < w.m; t++) {
+        eight    x;
+        uint32_t q[8];
+        from.template tiles<1>(p, w, t, &x);
+        TAUT_UNROLL
+        for (uint32_t k = 0; k < 8; k++) {
+            bool     here = b.kind != QUANT_VOID && place_of(t, k) < w.m;
+            uint32_t r = randoms(b.unit, t, k % 4) >> k / 4 * 16 & 0xffff;
+            q[k] = here ? quant_exact_code(&b.unit, &unit, x.v[k], r) << 16 : 0;
+            x.v[k] = here ? taut__residual(x.v[k], quant_exact_value(&b.unit, &unit, q[k] >> 16)) : 0;
         }
-        return factor == 1 ? x : taut_scale4(x, factor);
+        octet c = {pack4(q), pack4(q + 4)};
+        put_codes(p, w, t, c, tail);
+        if (w.j->err) store8(w.j->err, TAUT_F32, w.at + place(t), w.at + w.m, w.even, x);
     }
-};
+}
 
-/* ---- kernels ---- */
-
-/* Bucket k of job j. TILES > 0: so many tiles stay in registers; 0: they are read again. */
+/* TILES > 0: so many tiles stay in registers; 0: they are read again. */
 template <int TILES, class SOURCE>
-static __device__ __forceinline__ void encode_bucket(const quant_params &p, const taut__cuda_job *j, uint64_t k,
+static __device__ __forceinline__ void encode_bucket(const quant_params &p, const bucket_place &w, const taut__rng &rng,
                                                      const SOURCE &from, uint8_t *tail)
 {
-    uint64_t     at = k * p.bucket;
-    uint32_t     m = (uint32_t)taut__min(p.bucket, j->n - at), tiles = (m + TILE - 1) / TILE;
-    float4       x[TILES > 0 ? TILES : 1];
+    enum { KEPT = TILES > 0 ? TILES : 1 };
+    eight        x[KEPT];
     quant_bucket b;
     seen         s = nothing_seen();
     b.unit = quant_unit_for(&p);
-    TAUT_UNROLL
-    for (uint32_t t = 0; t < (TILES > 0 ? (uint32_t)TILES : tiles); t++) {
-        if (t >= tiles) break;
-        float4 v = from.tile(p, t, m);
-        if (TILES > 0) x[TILES > 0 ? t : 0] = v;
-        see(&s, p.norm, v, t, m);
+    for (uint32_t t = 0; t == 0 || (TILES == 0 && t * TILE < w.m); t++) {
+        from.template tiles<KEPT>(p, w, t, x);
+        TAUT_UNROLL
+        for (uint32_t i = 0; i < KEPT; i++) see(&s, p.norm, x[i], t + i, w.m);
     }
     settle(p, s, &b);
-    uint64_t counter = (j->first + at) / 2;
-    b.unit.rng = taut__rng_of(j->seed, counter);
-    b.unit.counter = (uint32_t)counter;
-    put_meta(p, b, k, j->payload);
-    if (b.kind == QUANT_VOID && TAUT_LANE == 0) taut_flag(j, TAUT__CUDA_NOT_FINITE);
-    uint8_t *codes = j->payload + quant_codes_at(&p, j->n) + at / 8 * p.bits;
-    bool     fast = quant_is_fast(&p, &b);
-    TAUT_UNROLL
-    for (uint32_t t = 0; t < (TILES > 0 ? (uint32_t)TILES : tiles); t++) {
-        if (t >= tiles) break;
-        float4 v = TILES > 0 ? x[TILES > 0 ? t : 0] : from.tile(p, t, m), e;
-        four   c;
-        if (fast) pack_tile(b, v, t, m, codes, &c, &e);
-        else pack_tile_exact(p, b, v, t, m, codes, &c, &e);
-        if (m % 64) put_tail(p.bits, t, m, c, codes, tail);
-        if (j->err)
-            taut_store4(j->err, at + t * TILE + 4 * TAUT_LANE, at + m, e); /* a tile may reach into the next bucket */
-    }
-}
-
-template <int TILES>
-static __global__ void __launch_bounds__(WARPS *TAUT_WARP)
-    quant_encode(const __grid_constant__ taut__cuda_batch batch, quant_params p)
-{
-    TAUT_SHARED(uint8_t, tails, WARPS * 64);
-    uint64_t u = (uint64_t)blockIdx.x * WARPS + threadIdx.x / TAUT_WARP, k;
-    if (u >= batch.units) return;
-    const taut__cuda_job *j = taut_job_of(batch, u, &k);
-    if (k == 0) put_header(p, j);
-    from_memory from = {j, batch.dtype, k * p.bucket};
-    if (j->n) encode_bucket<TILES>(p, j, k, from, tails + threadIdx.x / TAUT_WARP * 64);
-}
-
-template <int TILES>
-static __global__ void __launch_bounds__(WARPS *TAUT_WARP, 2)
-    quant_sum_encode(const __grid_constant__ taut__cuda_batch batch, quant_params p)
-{
-    TAUT_SHARED(uint8_t, tails, WARPS * 64);
-    uint64_t u = (uint64_t)blockIdx.x * WARPS + threadIdx.x / TAUT_WARP, k;
-    if (u >= batch.units) return;
-    const taut__cuda_job *j = taut_job_of(batch, u, &k);
-    for (uint32_t i = 0; i < batch.peer_count; i++)
-        if (!header_fits(p, j->peers[i], j->n)) {
-            if (TAUT_LANE == 0) taut_flag(j, TAUT__CUDA_CORRUPT);
-            return;
-        }
-    if (k == 0) put_header(p, j);
-    from_peers from = {j, batch.dtype, k * p.bucket, k, batch.peer_count, batch.factor};
-    if (j->n) encode_bucket<TILES>(p, j, k, from, tails + threadIdx.x / TAUT_WARP * 64);
-}
-
-static __global__ void __launch_bounds__(WARPS *TAUT_WARP)
-    quant_decode(const __grid_constant__ taut__cuda_batch batch, quant_params p, bool add)
-{
-    uint64_t u = (uint64_t)blockIdx.x * WARPS + threadIdx.x / TAUT_WARP, k;
-    if (u >= batch.units) return;
-    const taut__cuda_job *j = taut_job_of(batch, u, &k);
-    if (!header_fits(p, j->payload, j->n) || (j->len && *j->len != quant_payload_bytes(&p, j->n))) {
-        if (TAUT_LANE == 0) taut_flag(j, TAUT__CUDA_CORRUPT);
+    b.unit.rng = rng;
+    b.unit.counter = (uint32_t)((w.j->first + w.at) / 2);
+    put_meta(p, b, w);
+    if (!quant_is_fast(&p, &b)) {
+        pack_odd(p, b, w, from, tail);
         return;
     }
-    if (j->n == 0) return;
-    uint64_t       at = k * p.bucket;
-    uint32_t       m = (uint32_t)taut__min(p.bucket, j->n - at), tiles = (m + TILE - 1) / TILE;
-    const uint8_t *codes = j->payload + quant_codes_at(&p, j->n) + at / 8 * p.bits;
-    quant_bucket   b;
-    b.unit = quant_unit_for(&p);
-    get_meta(p, j->payload, k, &b);
-    for (uint32_t t = 0; t < tiles; t++) {
-        uint64_t i = at + t * TILE + 4 * TAUT_LANE;
-        float4   v = values_of(p, b, get_codes(p.bits, t, m, codes));
-        v = add ? add_values(b.kind, taut_load4_as(j->dst, batch.dtype, i, at + m), v) : set_values(b.kind, v);
-        if (batch.factor != 1) v = taut_scale4(v, batch.factor);
-        taut_store4_as(j->dst, batch.dtype, i, at + m, v);
+    for (uint32_t t = 0; t == 0 || (TILES == 0 && t * TILE < w.m); t++) {
+        if (TILES == 0) from.template tiles<KEPT>(p, w, t, x);
+        TAUT_UNROLL
+        for (uint32_t i = 0; i < KEPT; i++)
+            if ((t + i) * TILE < w.m) pack_tile(p, b.unit, w, x[i], t + i, tail);
+    }
+}
+
+/* Warps take `each` buckets one after the other: what is the same in all of a job they find out once. */
+struct warp_share {
+    uint64_t at, end;
+};
+static __device__ __forceinline__ warp_share share_of(const taut__cuda_batch &b, uint32_t each)
+{
+    warp_share s;
+    s.at = ((uint64_t)blockIdx.x * WARPS + threadIdx.x / TAUT_WARP) * each;
+    s.end = taut__min(b.units, s.at + each);
+    return s;
+}
+/* The random numbers of a bucket: another key for each job, and for every 2^33 elements. */
+struct keys {
+    const taut__cuda_job *j;
+    uint64_t              high;
+    taut__rng             rng;
+};
+static __device__ __forceinline__ void keys_for(keys *k, const bucket_place &w)
+{
+    uint64_t counter = (w.j->first + w.at) / 2;
+    if (k->j == w.j && k->high == counter >> 32) return;
+    k->j = w.j, k->high = counter >> 32;
+    k->rng = taut__rng_of(w.j->seed, counter);
+}
+
+template <int TILES>
+static __global__ void __launch_bounds__(WARPS *TAUT_WARP, TILES == 4 ? 2 : 3)
+    quant_encode(const __grid_constant__ taut__cuda_batch batch, quant_params p, uint32_t each)
+{
+    TAUT_SHARED(uint8_t, tails, WARPS * 64);
+    keys        rng = {nullptr, 0, {0, 0}};
+    from_memory from = {batch.dtype};
+    warp_share  share = share_of(batch, each);
+    for (uint64_t u = share.at; u < share.end; u++) {
+        bucket_place w = bucket_of(batch, p, u);
+        put_header(p, w);
+        keys_for(&rng, w);
+        if (w.m) encode_bucket<TILES>(p, w, rng.rng, from, tails + threadIdx.x / TAUT_WARP * 64);
+    }
+}
+
+/* Whether all payloads are of this kind; flagged if not. */
+static __device__ __forceinline__ bool peers_fit(const quant_params &p, const taut__cuda_job *j, uint32_t peers)
+{
+    bool fit = true;
+    for (uint32_t i = 0; i < peers; i++) fit = fit && header_fits(p, j->peers[i], j->n);
+    if (!fit && TAUT_LANE == 0) taut_flag(j, TAUT__CUDA_CORRUPT);
+    return fit;
+}
+template <int TILES>
+static __global__ void __launch_bounds__(WARPS *TAUT_WARP, 2)
+    quant_sum_encode(const __grid_constant__ taut__cuda_batch batch, quant_params p, uint32_t each)
+{
+    TAUT_SHARED(uint8_t, tails, WARPS * 64);
+    keys       rng = {nullptr, 0, {0, 0}};
+    from_peers from = {batch.dtype, batch.peer_count, batch.factor};
+    warp_share share = share_of(batch, each);
+    bool       fit = false;
+    for (uint64_t u = share.at; u < share.end; u++) {
+        bucket_place w = bucket_of(batch, p, u);
+        if (rng.j != w.j) fit = peers_fit(p, w.j, batch.peer_count);
+        keys_for(&rng, w);
+        if (!fit) continue;
+        put_header(p, w);
+        if (w.m) encode_bucket<TILES>(p, w, rng.rng, from, tails + threadIdx.x / TAUT_WARP * 64);
+    }
+}
+
+/* ---- decoding ---- */
+
+/* What is read of N tiles is under way before the first is written. */
+template <int N>
+static __device__ __forceinline__ void decode_tiles(const taut__cuda_batch &batch, const quant_params &p,
+                                                    const bucket_place &w, const quant_unit &unit, uint32_t t, bool add)
+{
+    const uint8_t *codes = w.j->payload + w.codes_at + w.at / 8 * p.bits;
+    plane_words    words[N];
+    eight          x[N];
+    TAUT_UNROLL
+    for (uint32_t i = 0; i < N; i++) words[i] = fetch_tile(p.bits, t + i, w.m, codes);
+    TAUT_UNROLL
+    for (uint32_t i = 0; i < N && add; i++)
+        x[i] = load8(w.j->dst, batch.dtype, w.at + place(t + i), w.at + w.m, w.even);
+    TAUT_UNROLL
+    for (uint32_t i = 0; i < N; i++) {
+        if ((t + i) * TILE >= w.m) break;
+        octet c = codes_of(p.bits, words[i]);
+        if (w.m % 64) get_tail(p.bits, t + i, w.m, codes, &c);
+        TAUT_UNROLL
+        for (uint32_t k = 0; k < 8; k++) {
+            float v = value_of(unit, c, k);
+            if (add) v = x[i].v[k] + v;
+            x[i].v[k] = batch.factor == 1 ? v : v * batch.factor;
+        }
+        store8(w.j->dst, batch.dtype, w.at + place(t + i), w.at + w.m, w.even, x[i]);
+    }
+}
+static __device__ __forceinline__ void decode_odd(const taut__cuda_batch &batch, const quant_params &p,
+                                                  const bucket_place &w, bool add)
+{
+    const uint8_t *codes = w.j->payload + w.codes_at + w.at / 8 * p.bits;
+    quant_bucket   b = get_meta(p, w.j->payload, w.k);
+    for (uint32_t t = 0; t * TILE < w.m; t++) {
+        uint64_t i = w.at + place(t), end = w.at + w.m;
+        octet    c = get_codes(p.bits, t, w.m, codes);
+        eight    x = load8(w.j->dst, batch.dtype, i, add ? end : 0, w.even);
+        add_odd(p, b, c, add, &x);
+        for (uint32_t k = 0; k < 8; k++)
+            if (batch.factor != 1) x.v[k] *= batch.factor;
+        store8(w.j->dst, batch.dtype, i, end, w.even, x);
+    }
+}
+
+static __global__ void __launch_bounds__(WARPS *TAUT_WARP, 3)
+    quant_decode(const __grid_constant__ taut__cuda_batch batch, quant_params p, bool add, uint32_t each)
+{
+    warp_share            share = share_of(batch, each);
+    const taut__cuda_job *known = nullptr;
+    bool                  fit = false;
+    for (uint64_t u = share.at; u < share.end; u++) {
+        bucket_place w = bucket_of(batch, p, u);
+        if (known != w.j) {
+            known = w.j;
+            fit = header_fits(p, w.j->payload, w.j->n) && (!w.j->len || *w.j->len == payload_bytes(p, w));
+            if (!fit && TAUT_LANE == 0) taut_flag(w.j, TAUT__CUDA_CORRUPT);
+        }
+        if (!fit || w.m == 0) continue;
+        quant_bucket b = get_meta(p, w.j->payload, w.k);
+        if (b.kind != QUANT_PLAIN) decode_odd(batch, p, w, add);
+        else
+            for (uint32_t t = 0; t * TILE < w.m; t += 2) decode_tiles<2>(batch, p, w, b.unit, t, add);
     }
 }
 
@@ -294,6 +222,34 @@ struct candidates {
 
 /* A warp takes 1024 elements at a time into registers and codes them by each candidate in turn; buckets of 1024 at most. */
 enum { SPAN = TAUT__CUDA_SPAN, SPAN_TILES = SPAN / TILE };
+/* Squared error of elements from..to of a span, by one lane: a bucket is one or more groups. */
+static __device__ __forceinline__ double span_error(const quant_params &p, const taut__rng &rng, uint32_t counter,
+                                                    const eight *x, uint32_t from, uint32_t to)
+{
+    quant_bucket b;
+    seen         s = nothing_seen();
+    double       sum = 0;
+    b.unit = quant_unit_for(&p);
+    TAUT_UNROLL
+    for (uint32_t t = 0; t < SPAN_TILES; t++)
+        for (uint32_t k = 0; k < 8; k++)
+            if (place(t) >= from && place_of(t, k) < to) {
+                s.lo = least(s.lo, x[t].v[k]), s.hi = fmaxf(s.hi, x[t].v[k]);
+                if (p.norm == QUANT_L2) s.sum2 += taut__square(x[t].v[k]);
+            }
+    settle(p, s, &b);
+    b.unit.rng = rng;
+    b.unit.counter = counter;
+    if (!quant_is_fast(&p, &b)) return 0;
+    TAUT_UNROLL
+    for (uint32_t t = 0; t < SPAN_TILES; t++) {
+        if (place(t) < from || place(t) >= to) continue;
+        octet c = codes_for(b.unit, x[t], t);
+        for (uint32_t k = 0; k < 8; k++)
+            if (place_of(t, k) < to) sum += taut__square(x[t].v[k] - value_of(b.unit, c, k));
+    }
+    return sum;
+}
 static __global__ void __launch_bounds__(WARPS *TAUT_WARP, 1)
     quant_errors(const __grid_constant__ taut__cuda_batch batch, candidates all)
 {
@@ -302,45 +258,18 @@ static __global__ void __launch_bounds__(WARPS *TAUT_WARP, 1)
     const taut__cuda_job *j = taut_job_of(batch, u, &k);
     uint64_t              at = k * SPAN;
     if (j->n == 0) return;
-    uint32_t m = (uint32_t)taut__min(SPAN, j->n - at);
-    float4   x[SPAN_TILES];
-    TAUT_UNROLL
-    for (uint32_t t = 0; t < SPAN_TILES; t++) x[t] = taut_input4(j, batch.dtype, at + t * TILE + 4 * TAUT_LANE);
+    bucket_place w = {j, k, at, 0, (uint32_t)taut__min(SPAN, j->n - at), false};
+    w.even = w.m % 64 == 0 && (((uintptr_t)j->src | (uintptr_t)j->residual) & 15) == 0 && batch.dtype == TAUT_F32;
+    from_memory from = {batch.dtype};
+    eight       x[SPAN_TILES];
+    uint64_t    counter = (j->first + at) / 2; /* of tile 0 */
+    taut__rng   rng = taut__rng_of(j->seed, counter);
+    from.tiles<SPAN_TILES>(all.p[0], w, 0, x);
     for (uint32_t c = 0; c < all.count; c++) {
-        const quant_params &p = all.p[c];
-        double              sum = 0;
-        for (uint32_t from = 0; from < m;
-             from += (uint32_t)p.bucket) { /* a bucket is one or more tiles, or half a one */
-            quant_bucket b;
-            seen         s = nothing_seen();
-            uint32_t     to = (uint32_t)taut__min(m, from + p.bucket);
-            b.unit = quant_unit_for(&p);
-            TAUT_UNROLL
-            for (uint32_t t = 0; t < SPAN_TILES; t++) {
-                uint32_t i = t * TILE + 4 * TAUT_LANE;
-                float    v[4] = {x[t].x, x[t].y, x[t].z, x[t].w};
-                for (uint32_t q = 0; q < 4; q++)
-                    if (i + q >= from && i + q < to) {
-                        s.nan |= v[q] != v[q];
-                        s.lo = min(s.lo, taut_ordered(v[q])), s.hi = max(s.hi, taut_ordered(v[q]));
-                        s.sum2 += taut__square(v[q]);
-                    }
-            }
-            settle(p, s, &b);
-            uint64_t counter = (j->first + at) / 2; /* of tile 0 */
-            b.unit.rng = taut__rng_of(j->seed, counter);
-            b.unit.counter = (uint32_t)counter;
-            if (!quant_is_fast(&p, &b)) continue;
-            TAUT_UNROLL
-            for (uint32_t t = 0; t < SPAN_TILES; t++) {
-                four     r = randoms(b.unit, t);
-                uint32_t i = t * TILE + 4 * TAUT_LANE;
-                float    v[4] = {x[t].x, x[t].y, x[t].z, x[t].w};
-                for (uint32_t q = 0; q < 4; q++)
-                    if (i + q >= from && i + q < to)
-                        sum += taut__square(v[q] - (b.unit.base + (float)code_of(b.unit, v[q], r.q[q]) * b.unit.step));
-            }
-        }
+        double   sum = 0;
+        uint32_t bucket = (uint32_t)all.p[c].bucket;
+        for (uint32_t at = 0; at < w.m; at += bucket)
+            sum += span_error(all.p[c], rng, (uint32_t)counter, x, at, (uint32_t)taut__min(w.m, at + bucket));
         sum = taut_warp_sum(sum);
         if (TAUT_LANE == 0) taut_add_double(j->stats + c, sum);
     }
@@ -366,7 +295,12 @@ static taut_status uniform(const quant_params *p, const char *what)
     if (p->norm != QUANT_ROTATED) return TAUT_OK;
     return taut__fail(TAUT_E_UNSUPPORTED, "%s: rotated buckets: must be decoded one after the other", what);
 }
-static unsigned grid_of(const taut__cuda_batch *b) { return (unsigned)((b->units + WARPS - 1) / WARPS); }
+/* Buckets of a warp: several where there is work for many more warps than run at once. */
+static uint32_t each_of(const taut__cuda_batch *b) { return b->units >= 32768 ? 4 : 1; }
+static unsigned grid_of(const taut__cuda_batch *b, uint32_t each)
+{
+    return (unsigned)taut__ceil_div(b->units, (size_t)WARPS * each);
+}
 
 static taut_status encode(const taut__cuda_batch *b, const quant_params *p, taut__cuda_stream s)
 {
@@ -375,9 +309,11 @@ static taut_status encode(const taut__cuda_batch *b, const quant_params *p, taut
         taut_quant_rotate_encode(b, p, s);
         return taut_launched("quant encode");
     }
-    if (p->bucket <= 4 * TILE) TAUT_LAUNCH(quant_encode<4>, grid_of(b), WARPS * TAUT_WARP, 0, s, *b, *p);
-    else if (p->bucket <= 8 * TILE) TAUT_LAUNCH(quant_encode<8>, grid_of(b), WARPS * TAUT_WARP, 0, s, *b, *p);
-    else TAUT_LAUNCH(quant_encode<0>, grid_of(b), WARPS * TAUT_WARP, 0, s, *b, *p);
+    uint32_t each = each_of(b);
+    unsigned grid = grid_of(b, each);
+    if (p->bucket <= 2 * TILE) TAUT_LAUNCH(quant_encode<2>, grid, WARPS * TAUT_WARP, 0, s, *b, *p, each);
+    else if (p->bucket <= 4 * TILE) TAUT_LAUNCH(quant_encode<4>, grid, WARPS * TAUT_WARP, 0, s, *b, *p, each);
+    else TAUT_LAUNCH(quant_encode<0>, grid, WARPS * TAUT_WARP, 0, s, *b, *p, each);
     return taut_launched("quant encode");
 }
 
@@ -387,8 +323,10 @@ static taut_status sum_encode(const taut__cuda_batch *b, const quant_params *p, 
     TAUT_TRY(uniform(p, "quant sum"));
     if (b->peer_count < 1 || b->peer_count > TAUT__CUDA_PEERS)
         return taut__fail(TAUT_E_RANGE, "quant sum: %u payloads: must be 1..%d", b->peer_count, TAUT__CUDA_PEERS);
-    if (p->bucket <= 4 * TILE) TAUT_LAUNCH(quant_sum_encode<4>, grid_of(b), WARPS * TAUT_WARP, 0, s, *b, *p);
-    else TAUT_LAUNCH(quant_sum_encode<0>, grid_of(b), WARPS * TAUT_WARP, 0, s, *b, *p);
+    uint32_t each = each_of(b);
+    unsigned grid = grid_of(b, each);
+    if (p->bucket <= 2 * TILE) TAUT_LAUNCH(quant_sum_encode<2>, grid, WARPS * TAUT_WARP, 0, s, *b, *p, each);
+    else TAUT_LAUNCH(quant_sum_encode<0>, grid, WARPS * TAUT_WARP, 0, s, *b, *p, each);
     return taut_launched("quant sum");
 }
 
@@ -399,7 +337,8 @@ static taut_status decode(const taut__cuda_batch *b, const quant_params *p, bool
         taut_quant_rotate_decode(b, p, add, s);
         return taut_launched("quant decode");
     }
-    TAUT_LAUNCH(quant_decode, grid_of(b), WARPS * TAUT_WARP, 0, s, *b, *p, add);
+    uint32_t each = each_of(b);
+    TAUT_LAUNCH(quant_decode, grid_of(b, each), WARPS * TAUT_WARP, 0, s, *b, *p, add, each);
     return taut_launched("quant decode");
 }
 
@@ -417,7 +356,7 @@ static taut_status errors(const taut__cuda_batch *b, const quant_params *p, uint
             return taut__fail(TAUT_E_RANGE, "quant errors: bucket=%zu: must divide %d", p[c].bucket, SPAN);
         all.p[c] = p[c];
     }
-    TAUT_LAUNCH(quant_errors, grid_of(b), WARPS * TAUT_WARP, 0, s, *b, all);
+    TAUT_LAUNCH(quant_errors, grid_of(b, 1), WARPS * TAUT_WARP, 0, s, *b, all);
     return taut_launched("quant errors");
 }
 

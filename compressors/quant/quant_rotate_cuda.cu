@@ -208,10 +208,11 @@ static __device__ void put_codes(uint32_t bits, uint32_t m, const uint8_t *code,
 {
     TAUT_SHARED(uint8_t, tail, 64);
     for (uint32_t t = threadIdx.x / TAUT_WARP; t < (m + TILE - 1) / TILE; t += TURN_WARPS) {
-        uint32_t i = t * TILE + 4 * TAUT_LANE;
-        four     c;
-        TAUT_UNROLL
-        for (uint32_t q = 0; q < 4; q++) c.q[q] = i + q < m ? code[i + q] : 0;
+        octet c = {0, 0}; /* the room for codes ends with a group */
+        if (place(t) < m) {
+            c.lo = *(const uint32_t *)(code + place(t));
+            c.hi = *(const uint32_t *)(code + place(t) + 32);
+        }
         put_tile(bits, t, m, c, codes);
         if (m % 64) put_tail(bits, t, m, c, codes, tail);
     }
@@ -239,14 +240,14 @@ static __global__ void __launch_bounds__(THREADS)
     TAUT_SHARED_DYNAMIC(float, w);
     TAUT_SHARED(quant_levels, l, 1);
     TAUT_SHARED(float, unit_of, 1);
-    uint64_t              k;
-    const taut__cuda_job *j = taut_job_of(batch, blockIdx.x, &k);
+    bucket_place          here = bucket_of(batch, p, blockIdx.x);
+    const taut__cuda_job *j = here.j;
     p.rotation = (uint32_t)taut__mix64(j->seed);
-    if (k == 0 && threadIdx.x < TAUT_WARP) put_header(p, j);
+    if (threadIdx.x < TAUT_WARP) put_header(p, here);
     if (j->n == 0) return;
-    uint64_t at = k * p.bucket;
-    uint32_t m = (uint32_t)taut__min(p.bucket, j->n - at);
-    uint8_t *code = (uint8_t *)(w + p.bucket), *codes = j->payload + quant_codes_at(&p, j->n) + at / 8 * p.bits;
+    uint64_t at = here.at, k = here.k;
+    uint32_t m = here.m;
+    uint8_t *code = (uint8_t *)(w + p.bucket), *codes = j->payload + here.codes_at + at / 8 * p.bits;
     float   *sum = (float *)(code + p.bucket), *meta = (float *)(j->payload + QUANT_HEADER) + k;
     bring_levels(levels, l);
     uint32_t most = take(j, batch.dtype, at, m, w);
@@ -284,27 +285,26 @@ static __global__ void __launch_bounds__(THREADS)
 {
     TAUT_SHARED_DYNAMIC(float, w);
     TAUT_SHARED(quant_levels, l, 1);
-    uint64_t              k;
-    const taut__cuda_job *j = taut_job_of(batch, blockIdx.x, &k);
+    bucket_place          here = bucket_of(batch, p, blockIdx.x);
+    const taut__cuda_job *j = here.j;
     const uint64_t       *word = (const uint64_t *)j->payload;
-    if (!header_fits(p, j->payload, j->n) || (j->len && *j->len != quant_payload_bytes(&p, j->n))) {
+    if (!header_fits(p, j->payload, j->n) || (j->len && *j->len != payload_bytes(p, here))) {
         if (threadIdx.x == 0) taut_flag(j, TAUT__CUDA_CORRUPT);
         return;
     }
     if (j->n == 0) return;
-    uint64_t       at = k * p.bucket;
-    uint32_t       m = (uint32_t)taut__min(p.bucket, j->n - at);
-    const uint8_t *codes = j->payload + quant_codes_at(&p, j->n) + at / 8 * p.bits;
-    float          unit = ((const float *)(j->payload + QUANT_HEADER))[k];
+    uint64_t       at = here.at;
+    uint32_t       m = here.m;
+    const uint8_t *codes = j->payload + here.codes_at + at / 8 * p.bits;
+    float          unit = ((const float *)(j->payload + QUANT_HEADER))[here.k];
     rotation       r = rotation_of((uint32_t)(word[0] >> 32), m);
     bring_levels(levels, l);
     if (unit != 0 && quant_is_finite(unit)) {
         for (uint32_t t = threadIdx.x / TAUT_WARP; t < (m + TILE - 1) / TILE; t += TURN_WARPS) {
-            uint32_t i = t * TILE + 4 * TAUT_LANE;
-            four     c = get_codes(p.bits, t, m, codes);
+            octet c = get_codes(p.bits, t, m, codes);
             TAUT_UNROLL
-            for (uint32_t q = 0; q < 4; q++)
-                if (i + q < m) w[i + q] = rotate_value(l, (float)c.q[q]);
+            for (uint32_t q = 0; q < 8; q++)
+                if (place_of(t, q) < m) w[place_of(t, q)] = rotate_value(l, code_at(c, q));
         }
         __syncthreads();
         rotate_back(r, w);

@@ -226,6 +226,19 @@ static inline unsigned __funnelshift_r(unsigned lo, unsigned hi, unsigned n)
 {
     return (unsigned)(((uint64_t)hi << 32 | lo) >> (n & 31));
 }
+static inline unsigned __byte_perm(unsigned a, unsigned b,
+                                   unsigned s) /* selectors of 0..7; the copied sign is not modelled */
+{
+    uint64_t all = (uint64_t)b << 32 | a;
+    unsigned r = 0;
+    for (int k = 0; k < 4; k++) r |= (unsigned)(all >> 8 * (s >> 4 * k & 7) & 0xff) << 8 * k;
+    return r;
+}
+static inline int __viaddmin_s32_relu(int a, int b, int c) /* the sum wraps */
+{
+    int s = (int)((unsigned)a + (unsigned)b), least = s < c ? s : c;
+    return least > 0 ? least : 0;
+}
 static inline unsigned __float_as_uint(float x) { return cuda_host::from_bits<unsigned>(cuda_host::to_bits(x)); }
 static inline float    __uint_as_float(unsigned x) { return cuda_host::from_bits<float>(cuda_host::to_bits(x)); }
 static inline int      __float2int_rn(float x)
