@@ -350,7 +350,7 @@ static __device__ inline bool open_payload(const taut__cuda_job *j, const uint8_
         return false;
     if ((len - HEADER) / ENTRY < chunks) return false;
     unsigned long long before = 0, all = 0;
-    for (uint64_t i = threadIdx.x; i < chunks; i += THREADS) {
+    for (uint64_t i = threadIdx.x; i < chunks; i += blockDim.x) {
         all += word[2 + i];
         if (i < k) before += word[2 + i];
     }
@@ -361,7 +361,7 @@ static __device__ inline bool open_payload(const taut__cuda_job *j, const uint8_
     if (TAUT_LANE == 0) sums[threadIdx.x / TAUT_WARP] = before, sums[WARPS + threadIdx.x / TAUT_WARP] = all;
     __syncthreads();
     before = all = 0;
-    for (uint32_t w = 0; w < WARPS; w++) before += sums[w], all += sums[WARPS + w];
+    for (uint32_t w = 0; w < blockDim.x / TAUT_WARP; w++) before += sums[w], all += sums[WARPS + w];
     *from = table + before;
     *bytes = j->n ? word[2 + k] : 0;
     return table + all == len;
