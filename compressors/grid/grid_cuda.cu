@@ -9,17 +9,29 @@
  * Decoding. One thread walks the chunk's bit string, since a block begins where the one before ends, and notes where; then all
  * warps decode blocks. */
 #include "grid_cuda_decode.h"
+#include "grid_cuda_encode.h"
 
-static __global__ void __launch_bounds__(THREADS)
+template <origin OF>
+static __global__ void __launch_bounds__(E_THREADS, 2)
     grid_encode(const __grid_constant__ taut__cuda_batch batch, settings set, unsigned long long *ticket,
                 unsigned long long *state, uint8_t *slots)
 {
     TAUT_SHARED(unsigned long long, shared, 2);
+    TAUT_SHARED(encode_task, task, 1);
     uint8_t *slot = slots + (uint64_t)blockIdx.x * SLOT;
     uint64_t unit, k;
     while (const taut__cuda_job *j = next_chunk(batch, ticket, shared, &unit, &k)) {
         uint64_t chunks = (j->n + GRID_CHUNK - 1) / GRID_CHUNK, table = HEADER + chunks * ENTRY;
-        uint32_t bytes = j->n ? encode_chunk(j, batch.dtype, set, k, slot, false, NULL) : 0;
+        if (threadIdx.x == 0) {
+            uint64_t       first = k * GRID_CHUNK;
+            uint32_t       n = (uint32_t)taut__min(GRID_CHUNK, j->n - first);
+            grid_warp_unit none = {0, 0, 0, NULL, 0, 0, false, false};
+            task[0].u = OF == OF_FLOATS ? grid_unit_of(j, 1, set.bias) : none;
+            task[0].j = j, task[0].first = first, task[0].n = n, task[0].blocks = (n + GRID_BLOCK - 1) / GRID_BLOCK;
+            task[0].dtype = batch.dtype, task[0].set = set;
+        }
+        __syncthreads();
+        uint32_t bytes = j->n ? pack_chunk<OF>(task[0], slot) : 0;
         place_chunk(j, set, KIND_PACKED, state, unit, k, chunks, table, slot, bytes, shared);
     }
 }
@@ -287,7 +299,9 @@ static taut_status run_encode(const taut__cuda_batch *b, const settings &set, co
     if (tables)
         taut_grid_rans_encode(b, set.bias, set.dead, set.limit, set.from_codes, (unsigned)blocks, ticket, state,
                               work + fixed, (const grid_tables *)tables, s);
-    else TAUT_LAUNCH(grid_encode, (unsigned)blocks, THREADS, 0, s, *b, set, ticket, state, work + fixed);
+    else if (set.from_codes)
+        TAUT_LAUNCH(grid_encode<OF_CODES>, (unsigned)blocks, E_THREADS, 0, s, *b, set, ticket, state, work + fixed);
+    else TAUT_LAUNCH(grid_encode<OF_FLOATS>, (unsigned)blocks, E_THREADS, 0, s, *b, set, ticket, state, work + fixed);
     return taut_launched(what);
 }
 /* The other way for the same jobs, where they may take it. */
