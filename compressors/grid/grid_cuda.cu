@@ -223,8 +223,9 @@ static __device__ TAUT_NOINLINE void decode_plain(const taut__cuda_batch &batch,
 {
     if (!words && (TO == CODES || TO == ADD)) return;
     target t = target_of(k);
+    TAUT_ROLLED
     for (uint32_t i = threadIdx.x; i < t.n; i += D_THREADS)
-        add_value<TO>(batch, k, t, i, words != NULL, words ? words[k.first + i] : 0);
+        put_value<TO, false>(batch, k, t, i, words != NULL, words ? words[k.first + i] : 0, old_at<TO, false>(batch, t, i));
 }
 
 template <sink TO>
