@@ -11,6 +11,27 @@
 #include "grid_cuda_decode.h"
 #include "grid_cuda_encode.h"
 
+/* The next chunk that is to be encoded; false: there is none. All threads. */
+template <origin OF>
+static __device__ __forceinline__ bool give_task(const taut__cuda_batch &batch, const settings &set,
+                                                 unsigned long long *ticket, unsigned long long *shared,
+                                                 encode_task *task)
+{
+    uint64_t              unit, k;
+    const taut__cuda_job *j = next_chunk(batch, ticket, shared, &unit, &k);
+    if (j && threadIdx.x == 0) {
+        grid_warp_unit none = {0, 0, 0, NULL, 0, 0, false, false};
+        uint64_t       first = k * GRID_CHUNK;
+        uint32_t       n = (uint32_t)taut__min(GRID_CHUNK, j->n - first);
+        task->u = OF == OF_FLOATS ? grid_unit_of(j, 1, set.bias) : none;
+        task->j = j, task->first = first, task->unit = unit, task->number = k;
+        task->n = n, task->blocks = (n + GRID_BLOCK - 1) / GRID_BLOCK;
+        task->dtype = batch.dtype, task->set = set;
+    }
+    __syncthreads();
+    return j != NULL;
+}
+
 template <origin OF>
 static __global__ void __launch_bounds__(E_THREADS, 2)
     grid_encode(const __grid_constant__ taut__cuda_batch batch, settings set, unsigned long long *ticket,
@@ -18,21 +39,13 @@ static __global__ void __launch_bounds__(E_THREADS, 2)
 {
     TAUT_SHARED(unsigned long long, shared, 2);
     TAUT_SHARED(encode_task, task, 1);
-    uint8_t *slot = slots + (uint64_t)blockIdx.x * SLOT;
-    uint64_t unit, k;
-    while (const taut__cuda_job *j = next_chunk(batch, ticket, shared, &unit, &k)) {
-        uint64_t chunks = (j->n + GRID_CHUNK - 1) / GRID_CHUNK, table = HEADER + chunks * ENTRY;
-        if (threadIdx.x == 0) {
-            uint64_t       first = k * GRID_CHUNK;
-            uint32_t       n = (uint32_t)taut__min(GRID_CHUNK, j->n - first);
-            grid_warp_unit none = {0, 0, 0, NULL, 0, 0, false, false};
-            task[0].u = OF == OF_FLOATS ? grid_unit_of(j, 1, set.bias) : none;
-            task[0].j = j, task[0].first = first, task[0].n = n, task[0].blocks = (n + GRID_BLOCK - 1) / GRID_BLOCK;
-            task[0].dtype = batch.dtype, task[0].set = set;
-        }
-        __syncthreads();
-        uint32_t bytes = j->n ? pack_chunk<OF>(task[0], slot) : 0;
-        place_chunk(j, set, KIND_PACKED, state, unit, k, chunks, table, slot, bytes, shared);
+    while (give_task<OF>(batch, set, ticket, shared, &task[0])) {
+        uint8_t              *slot = slots + (uint64_t)blockIdx.x * SLOT;
+        uint32_t              bytes = task[0].n ? pack_chunk<OF>(task[0], slot) : 0;
+        const taut__cuda_job *j = task[0].j;
+        uint64_t              chunks = (j->n + GRID_CHUNK - 1) / GRID_CHUNK, table = HEADER + chunks * ENTRY;
+        place_chunk(j, set, KIND_PACKED, state, task[0].unit, task[0].number, chunks, table,
+                    slots + (uint64_t)blockIdx.x * SLOT, bytes, shared);
     }
 }
 

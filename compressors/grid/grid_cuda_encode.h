@@ -16,7 +16,8 @@ enum {
     E_WINDOW = 2048,               /* words; longer rounds take several */
     E_PLANES = 7,                  /* of magnitudes; signs behind them */
     E_LARGE = 0x80,                /* a block that lanes leave to the warp */
-    E_AHEAD = 4,                   /* blocks that are read before the first of them is used */
+    E_OVER = 0x100,                /* some code is above the limit */
+    E_AHEAD = 4,
 };
 enum origin { OF_FLOATS, OF_CODES };
 
@@ -24,7 +25,7 @@ enum origin { OF_FLOATS, OF_CODES };
 struct encode_task {
     grid_warp_unit        u;
     const taut__cuda_job *j;
-    uint64_t              first;
+    uint64_t              first, unit, number; /* element; unit of the batch, chunk of the job */
     uint32_t              n, blocks;
     taut_dtype            dtype;
     settings              set;
@@ -37,8 +38,12 @@ struct encode_source {
     int32_t     *codes;
     float        step, inv, bias;
     uint32_t     n, limit;
-    bool         plain, huge; /* plain: every element's unit is the step, by whose reciprocal is multiplied */
 };
+/* FAST: floats, every element's unit is the step, by whose reciprocal is multiplied, and it is not huge. */
+static __device__ __forceinline__ bool is_fast(const encode_task &k)
+{
+    return k.dtype == TAUT_F32 && !k.u.divide && !k.u.huge;
+}
 static __device__ __forceinline__ encode_source source_of(const encode_task &k)
 {
     const taut__cuda_job *j = k.j;
@@ -50,9 +55,7 @@ static __device__ __forceinline__ encode_source source_of(const encode_task &k)
                        k.u.inv,
                        k.u.bias,
                        k.n,
-                       (uint32_t)k.set.limit,
-                       !k.u.divide,
-                       k.u.huge};
+                       (uint32_t)k.set.limit};
     return s;
 }
 
@@ -61,6 +64,7 @@ static __device__ __forceinline__ encode_source source_of(const encode_task &k)
 struct two_floats {
     float x[2];
 };
+template <bool FAST>
 static __device__ __forceinline__ two_floats read_floats(const encode_source &s, taut_dtype dtype, uint32_t block)
 {
     two_floats v = {{0, 0}};
@@ -68,7 +72,7 @@ static __device__ __forceinline__ two_floats read_floats(const encode_source &s,
     for (uint32_t h = 0; h < 2; h++) {
         uint32_t i = block * GRID_BLOCK + 32 * h + TAUT_LANE;
         if (i >= s.n) continue;
-        v.x[h] = dtype == TAUT_F32   ? ((const float *)s.src)[i]
+        v.x[h] = FAST || dtype == TAUT_F32 ? ((const float *)s.src)[i]
                  : dtype == TAUT_F16 ? taut__from_f16(((const uint16_t *)s.src)[i])
                                      : taut__from_bf16(((const uint16_t *)s.src)[i]);
         if (s.residual) v.x[h] = s.residual[i] + v.x[h];
@@ -77,6 +81,7 @@ static __device__ __forceinline__ two_floats read_floats(const encode_source &s,
 }
 /* Magnitudes and signs, as take_floats() finds them, and errors and codes to memory. false, in all lanes: some are large, or have none,
  * and nothing was stored. */
+template <bool FAST>
 static __device__ __forceinline__ bool quantize_two(const encode_task &k, const encode_source &s, uint32_t block,
                                                     const two_floats &in, grid_warp_block *v, bool *over)
 {
@@ -86,7 +91,7 @@ static __device__ __forceinline__ bool quantize_two(const encode_task &k, const 
     TAUT_UNROLL
     for (uint32_t h = 0; h < 2; h++) {
         float level = fabsf(in.x[h]) * s.inv + s.bias;
-        if (!s.plain && i + 32 * h < s.n) {
+        if (!FAST && k.u.divide && i + 32 * h < s.n) {
             d[h] = k.u.at(k.first + i + 32 * h);
             level = fabsf(in.x[h]) / d[h] + s.bias;
         }
@@ -102,7 +107,7 @@ static __device__ __forceinline__ bool quantize_two(const encode_task &k, const 
     for (uint32_t h = 0; h < 2; h++) {
         if (i + 32 * h >= s.n) continue;
         float e = in.x[h] - t[h] * d[h];
-        if (s.huge && (taut__bits(e) & 0x7fffffff) >= 0x7f800000) e = 0;
+        if (!FAST && k.u.huge && (taut__bits(e) & 0x7fffffff) >= 0x7f800000) e = 0;
         if (s.err) s.err[i + 32 * h] = e;
         if (s.codes) s.codes[i + 32 * h] = t[h] < 0 ? -(int32_t)mag[h] : (int32_t)mag[h];
         *over |= mag[h] > s.limit;
@@ -127,6 +132,7 @@ static __device__ __forceinline__ uint32_t vote_planes(const grid_warp_block &v,
     uint64_t mine = TAUT_LANE == 0 ? p0 : TAUT_LANE == 1 ? p1 : v.sign;
     if (TAUT_LANE < 3) plane[TAUT_WARP * (TAUT_LANE < 2 ? TAUT_LANE : (uint32_t)E_PLANES)] = mine;
     uint32_t planes = 2;
+    TAUT_ROLLED
     for (uint32_t rest = (v.a | v.b) >> 2; __any_sync(TAUT_ALL, rest != 0); rest >>= 1, planes++) {
         uint64_t p = grid_vote(v.a >> planes & 1, v.b >> planes & 1);
         if (TAUT_LANE == 0) plane[TAUT_WARP * planes] = p;
@@ -162,12 +168,14 @@ static __device__ __forceinline__ lane_levels levels_of(const uint64_t *plane, u
 {
     lane_levels l = {r < planes ? plane[TAUT_WARP * r] : 0, r + 1 < planes ? plane[TAUT_WARP * (r + 1)] : 0,
                      r + 2 < planes ? plane[TAUT_WARP * (r + 2)] : 0, 0};
+    TAUT_ROLLED
     for (uint32_t p = r + 3; p < planes; p++) l.more |= plane[TAUT_WARP * p];
     return l;
 }
 static __device__ __forceinline__ uint32_t level_at(const uint64_t *plane, uint32_t planes, uint32_t r, uint32_t i)
 {
     uint32_t h = 0;
+    TAUT_ROLLED
     for (uint32_t p = r; p < planes; p++) h |= (uint32_t)(plane[TAUT_WARP * p] >> i & 1) << (p - r);
     return h;
 }
@@ -178,6 +186,7 @@ static __device__ __forceinline__ lane_shape shape_of(const uint64_t *plane, uin
     uint64_t   nz = 0;
     uint32_t   sum = 0;
     unsigned   r;
+    TAUT_ROLLED
     for (uint32_t p = 0; p < planes; p++) {
         nz |= plane[TAUT_WARP * p];
         sum += grid_count_bits(plane[TAUT_WARP * p]) << p;
@@ -190,11 +199,13 @@ static __device__ __forceinline__ lane_shape shape_of(const uint64_t *plane, uin
     if (s.cls < GRID_H4) s.bits += 6 * grid_count_bits(nz);
     else if (s.cls == GRID_H4) s.bits += 16 + 4 * grid_count_bits(grid_groups(nz));
     else s.bits += 64;
+    TAUT_ROLLED
     for (uint32_t h = 1; h < GRID_LEVELS; h++) {
         uint64_t map = l.least(h);
         if (!map) break;
         s.bits += grid_count_bits(map);
     }
+    TAUT_ROLLED
     for (uint64_t map = l.more; map; map &= map - 1)
         s.bits += grid_escape_bits(level_at(plane, planes, r, grid_low_bit(map)));
     return s;
@@ -229,6 +240,7 @@ struct lane_writer {
 static __device__ __forceinline__ uint64_t lane_pext(uint64_t v, uint64_t mask)
 {
     uint32_t lo = (uint32_t)mask, hi = (uint32_t)(mask >> 32), n = (uint32_t)__popc(lo), out_lo = 0, out_hi = 0;
+    TAUT_ROLLED
     for (uint32_t bit = 1; lo | hi; bit <<= 1) {
         uint32_t a = lo & (0u - lo), b = hi & (0u - hi);
         if ((uint32_t)v & a) out_lo |= bit;
@@ -245,10 +257,12 @@ static __device__ __forceinline__ void lane_map(lane_writer *w, const lane_shape
     if (s.cls >= GRID_R0) {
         v = map, bits = 64;
     } else if (s.cls < GRID_H4) {
+        TAUT_ROLLED
         for (uint64_t m = nz; m; m &= m - 1, bits += 6) v |= (uint64_t)grid_low_bit(m) << bits;
     } else {
         uint64_t groups = grid_groups(nz);
         w->put32((uint32_t)grid_pack_groups(groups), 16);
+        TAUT_ROLLED
         for (; groups; groups &= groups - 1, bits += 4) v |= (nz >> grid_low_bit(groups) & 15) << bits;
     }
     w->put(v, bits);
@@ -258,17 +272,20 @@ static __device__ inline void lane_body(lane_writer *w, const lane_shape &s, con
 {
     lane_levels l = levels_of(plane, s.planes, s.r);
     uint64_t    map = l.least(1), nz = map;
+    TAUT_ROLLED
     for (uint32_t p = 0; p < s.r; p++) {
         uint64_t m = plane[TAUT_WARP * p];
         w->put(m, 64);
         nz |= m;
     }
     lane_map(w, s, nz, map);
+    TAUT_ROLLED
     for (uint32_t h = 2; h <= GRID_LEVELS && map; h++) {
         uint64_t next = l.least(h);
         w->put(lane_pext(next, map), grid_count_bits(map));
         map = next;
     }
+    TAUT_ROLLED
     for (; map; map &= map - 1) {
         uint32_t v = level_at(plane, s.planes, s.r, grid_low_bit(map)) - GRID_LEVELS + 1;
         uint32_t len = (uint32_t)grid_bitlen(v) - 1;
@@ -279,28 +296,30 @@ static __device__ inline void lane_body(lane_writer *w, const lane_shape &s, con
 
 /* ---- a round ---- */
 
-/* Blocks from..from+32 of a warp into planes; returns how many the lane's block has. */
-template <origin OF>
-static __device__ __forceinline__ uint32_t take_round(const encode_task &k, const encode_source &s, uint32_t from,
-                                                      uint64_t *plane, bool *over)
+/* Blocks from..from+32 of a warp into planes; returns how many the lane's block has, and what else is to say. AHEAD: blocks that are read before the first of them
+ * is used. */
+template <origin OF, bool FAST, int AHEAD>
+static __device__ __forceinline__ uint32_t take_round(const encode_task &k, uint32_t from, uint64_t *plane)
 {
-    uint32_t mine = 0;
-    for (uint32_t q = 0; q < TAUT_WARP && from + q < k.blocks; q += E_AHEAD) {
-        two_floats in[E_AHEAD];
-        int32_t    c[E_AHEAD][2];
+    encode_source s = source_of(k);
+    uint32_t      mine = 0;
+    bool          over = false;
+    TAUT_ROLLED
+    for (uint32_t q = 0; q < TAUT_WARP && from + q < k.blocks; q += AHEAD) {
+        two_floats in[AHEAD];
+        int32_t    c[AHEAD][2];
         TAUT_UNROLL
-        for (uint32_t h = 0; h < E_AHEAD; h++) {
+        for (uint32_t h = 0; h < AHEAD; h++) {
             uint32_t i = (from + q + h) * GRID_BLOCK + TAUT_LANE;
-            if (OF == OF_FLOATS) in[h] = read_floats(s, k.dtype, from + q + h);
+            if (OF == OF_FLOATS) in[h] = read_floats<FAST>(s, k.dtype, from + q + h);
             else c[h][0] = i < s.n ? s.codes[i] : 0, c[h][1] = i + 32 < s.n ? s.codes[i + 32] : 0;
         }
         TAUT_UNROLL
-        for (uint32_t h = 0; h < E_AHEAD; h++) {
+        for (uint32_t h = 0; h < AHEAD; h++) {
             grid_warp_block v;
             bool            small;
-            if (from + q + h >= k.blocks) continue;
             if (OF == OF_FLOATS) {
-                small = quantize_two(k, s, from + q + h, in[h], &v, over);
+                small = quantize_two<FAST>(k, s, from + q + h, in[h], &v, &over);
             } else {
                 v.a = c[h][0] < 0 ? 0u - (uint32_t)c[h][0] : (uint32_t)c[h][0];
                 v.b = c[h][1] < 0 ? 0u - (uint32_t)c[h][1] : (uint32_t)c[h][1];
@@ -308,11 +327,16 @@ static __device__ __forceinline__ uint32_t take_round(const encode_task &k, cons
                 small = !__any_sync(TAUT_ALL, (v.a | v.b) >> E_PLANES);
             }
             uint32_t planes = small ? vote_planes(v, plane + q + h) : (uint32_t)E_LARGE;
-            if (TAUT_LANE == q + h) mine = planes;
+            if (TAUT_LANE == q + h && from + q + h < k.blocks) mine = planes;
         }
     }
     __syncwarp();
-    return mine;
+    return mine | (over ? (uint32_t)E_OVER : 0);
+}
+template <origin OF>
+static __device__ TAUT_NOINLINE uint32_t take_any_round(const encode_task &k, uint32_t from, uint64_t *plane)
+{
+    return take_round<OF, false, 1>(k, from, plane);
 }
 /* The shapes of large blocks, which are those of `mask`, into the lanes that hold them. */
 template <origin OF>
@@ -367,17 +391,19 @@ static __device__ __forceinline__ uint32_t put_bodies(const encode_task &k, uint
 {
     TAUT_SHARED(uint64_t, planes, E_WARPS *TAUT_WARP *(E_PLANES + 1));
     TAUT_SHARED(uint32_t, sums, E_WARPS);
-    encode_source source = source_of(k);
     uint32_t      warp = threadIdx.x / TAUT_WARP, carry = 0, *out = (uint32_t *)slot;
     uint64_t     *plane = planes + warp * TAUT_WARP * (E_PLANES + 1);
-    bool          over = false;
     for (uint32_t i = threadIdx.x; i < E_WINDOW; i += E_THREADS) window[i] = 0;
+    TAUT_ROLLED
     for (uint32_t base = 0; base < k.blocks; base += E_ROUND) {
-        uint32_t   from = base + warp * TAUT_WARP, count = take_round<OF>(k, source, from, plane, &over),
-                 large = __ballot_sync(TAUT_ALL, count == E_LARGE);
+        uint32_t   from = base + warp * TAUT_WARP,
+                 count = OF == OF_CODES || is_fast(k) ? take_round<OF, true, E_AHEAD>(k, from, plane)
+                                                      : take_any_round<OF>(k, from, plane),
+                 large = __ballot_sync(TAUT_ALL, (count & E_LARGE) != 0);
         lane_shape s = {GRID_ZERO, 0, 0, 0};
+        if (count & E_OVER && k.j->codes) taut_flag(k.j, TAUT__CUDA_RANGE);
         if (large) s = large_shapes<OF>(k, from, large);
-        if (count != E_LARGE) s = shape_of(plane + TAUT_LANE, count);
+        if (!(count & E_LARGE)) s = shape_of(plane + TAUT_LANE, count & (E_LARGE - 1));
         if (from + TAUT_LANE < k.blocks) cls[from + TAUT_LANE] = (uint8_t)s.cls;
         uint32_t scan = taut_warp_scan(s.bits), pos = carry + scan - s.bits, total = carry;
         if (TAUT_LANE == 31) sums[warp] = scan;
@@ -400,7 +426,6 @@ static __device__ __forceinline__ uint32_t put_bodies(const encode_task &k, uint
         carry = total % 32;
     }
     if (threadIdx.x == 0 && carry) out[0] = window[0];
-    if (OF == OF_FLOATS && source.codes && over) taut_flag(k.j, TAUT__CUDA_RANGE);
     return (uint32_t)((uint8_t *)out - slot) + (carry + 7) / 8;
 }
 
