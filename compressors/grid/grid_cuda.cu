@@ -8,19 +8,44 @@
  * Garland 2016), then moves from its slot to its place.
  * Decoding. One thread walks the chunk's bit string, since a block begins where the one before ends, and notes where; then all
  * warps decode blocks. */
-#include "grid_cuda_chunk.h"
+#include "grid_cuda_decode.h"
+#include "grid_cuda_encode.h"
 
-static __global__ void __launch_bounds__(THREADS)
+/* The next chunk that is to be encoded; false: there is none. All threads. */
+template <origin OF>
+static __device__ __forceinline__ bool give_task(const taut__cuda_batch &batch, const settings &set,
+                                                 unsigned long long *ticket, unsigned long long *shared,
+                                                 encode_task *task)
+{
+    uint64_t              unit, k;
+    const taut__cuda_job *j = next_chunk(batch, ticket, shared, &unit, &k);
+    if (j && threadIdx.x == 0) {
+        grid_warp_unit none = {0, 0, 0, NULL, 0, 0, false, false};
+        uint64_t       first = k * GRID_CHUNK;
+        uint32_t       n = (uint32_t)taut__min(GRID_CHUNK, j->n - first);
+        task->u = OF == OF_FLOATS ? grid_unit_of(j, 1, set.bias) : none;
+        task->j = j, task->first = first, task->unit = unit, task->number = k;
+        task->n = n, task->blocks = (n + GRID_BLOCK - 1) / GRID_BLOCK;
+        task->dtype = batch.dtype, task->set = set;
+    }
+    __syncthreads();
+    return j != NULL;
+}
+
+template <origin OF>
+static __global__ void __launch_bounds__(E_THREADS, 2)
     grid_encode(const __grid_constant__ taut__cuda_batch batch, settings set, unsigned long long *ticket,
                 unsigned long long *state, uint8_t *slots)
 {
     TAUT_SHARED(unsigned long long, shared, 2);
-    uint8_t *slot = slots + (uint64_t)blockIdx.x * SLOT;
-    uint64_t unit, k;
-    while (const taut__cuda_job *j = next_chunk(batch, ticket, shared, &unit, &k)) {
-        uint64_t chunks = (j->n + GRID_CHUNK - 1) / GRID_CHUNK, table = HEADER + chunks * ENTRY;
-        uint32_t bytes = j->n ? encode_chunk(j, batch.dtype, set, k, slot, false, NULL) : 0;
-        place_chunk(j, set, KIND_PACKED, state, unit, k, chunks, table, slot, bytes, shared);
+    TAUT_SHARED(encode_task, task, 1);
+    while (give_task<OF>(batch, set, ticket, shared, &task[0])) {
+        uint8_t              *slot = slots + (uint64_t)blockIdx.x * SLOT;
+        uint32_t              bytes = task[0].n ? pack_chunk<OF>(task[0], slot) : 0;
+        const taut__cuda_job *j = task[0].j;
+        uint64_t              chunks = (j->n + GRID_CHUNK - 1) / GRID_CHUNK, table = HEADER + chunks * ENTRY;
+        place_chunk(j, set, KIND_PACKED, state, task[0].unit, task[0].number, chunks, table,
+                    slots + (uint64_t)blockIdx.x * SLOT, bytes, shared);
     }
 }
 
@@ -205,37 +230,47 @@ static __global__ void __launch_bounds__(THREADS) grid_dequantize(const __grid_c
 
 /* ---- decoding ---- */
 
-static __device__ void decode_plain(const taut__cuda_batch &batch, const taut__cuda_job *j, const grid_warp_unit &u,
-                                    sink to, uint64_t first, uint64_t n, const uint32_t *words)
+template <sink TO>
+static __device__ TAUT_NOINLINE void decode_plain(const taut__cuda_batch &batch, const decode_task &k,
+                                                  const uint32_t *words)
 {
-    if (!words && (to == CODES || to == ADD)) return;
-    for (uint64_t i = threadIdx.x; i < n; i += THREADS)
-        deliver(batch, j, u, to, first + i, words != NULL, words ? words[first + i] : 0, 0);
+    if (!words && (TO == CODES || TO == ADD)) return;
+    target t = target_of(k);
+    TAUT_ROLLED
+    for (uint32_t i = threadIdx.x; i < t.n; i += D_THREADS)
+        put_value<TO, false>(batch, k, t, i, words != NULL, words ? words[k.first + i] : 0, old_at<TO, false>(batch, t, i));
 }
 
-static __global__ void __launch_bounds__(THREADS)
-    grid_decode(const __grid_constant__ taut__cuda_batch batch, sink to, bool no_rans)
+template <sink TO>
+static __global__ void __launch_bounds__(D_THREADS, 8)
+    grid_decode(const __grid_constant__ taut__cuda_batch batch, bool no_rans)
 {
-    uint64_t              k, from = 0;
+    TAUT_SHARED(decode_task, task, 1);
+    uint64_t              number, from = 0;
     uint32_t              kind = 0, bytes = 0;
-    const taut__cuda_job *j = taut_job_of(batch, blockIdx.x, &k);
-    uint64_t              first = k * GRID_CHUNK, n = taut__min(GRID_CHUNK, j->n - first);
-    if ((to == CODES || to == VALUES) && grid_is_raw(j)) return;
-    if (!open_chunk(j, k, to == CODES || to == VALUES, &kind, &from, &bytes)) {
+    const taut__cuda_job *j = taut_job_of(batch, blockIdx.x, &number);
+    bool                  codes = TO == CODES || TO == VALUES;
+    if (codes && grid_is_raw(j)) return;
+    if (!open_chunk(j, number, codes, &kind, &from, &bytes)) {
         if (threadIdx.x == 0) taut_flag(j, TAUT__CUDA_CORRUPT);
         return;
     }
-    grid_warp_unit u = grid_unit_of_payload(j);
-    if (kind == KIND_RAW || kind == KIND_ZERO || bytes == 0) {
-        decode_plain(batch, j, u, to, first, n, kind == KIND_RAW ? (const uint32_t *)(j->payload + HEADER) : NULL);
-        return;
+    if (threadIdx.x == 0) {
+        uint64_t first = number * GRID_CHUNK;
+        task[0].u = grid_unit_of_payload(j);
+        task[0].first = first;
+        task[0].n = (uint32_t)taut__min(GRID_CHUNK, j->n - first);
+        task[0].dst = (uint8_t *)j->dst + first * (batch.dtype == TAUT_F32 ? 4 : 2);
+        task[0].codes = codes ? j->codes + first : NULL;
     }
-    if (kind == KIND_RANS) { /* the kernel of that code follows, if anybody has its tables */
+    __syncthreads();
+    if (kind == KIND_RAW || kind == KIND_ZERO || bytes == 0)
+        decode_plain<TO>(batch, task[0], kind == KIND_RAW ? (const uint32_t *)(j->payload + HEADER) : NULL);
+    else if (kind == KIND_RANS) { /* the kernel of that code follows, if anybody has its tables */
         if (no_rans && threadIdx.x == 0) taut_flag(j, TAUT__CUDA_CORRUPT);
-        return;
-    }
-    if (!decode_packed(batch, j, u, to, first, n, j->payload + from, bytes) && TAUT_LANE == 0)
+    } else if (!decode_chunk<TO>(batch, &task[0], j->payload + from, bytes) && TAUT_LANE == 0) {
         taut_flag(j, TAUT__CUDA_CORRUPT);
+    }
 }
 
 /* ---- launchers ---- */
@@ -278,7 +313,9 @@ static taut_status run_encode(const taut__cuda_batch *b, const settings &set, co
     if (tables)
         taut_grid_rans_encode(b, set.bias, set.dead, set.limit, set.from_codes, (unsigned)blocks, ticket, state,
                               work + fixed, (const grid_tables *)tables, s);
-    else TAUT_LAUNCH(grid_encode, (unsigned)blocks, THREADS, 0, s, *b, set, ticket, state, work + fixed);
+    else if (set.from_codes)
+        TAUT_LAUNCH(grid_encode<OF_CODES>, (unsigned)blocks, E_THREADS, 0, s, *b, set, ticket, state, work + fixed);
+    else TAUT_LAUNCH(grid_encode<OF_FLOATS>, (unsigned)blocks, E_THREADS, 0, s, *b, set, ticket, state, work + fixed);
     return taut_launched(what);
 }
 /* The other way for the same jobs, where they may take it. */
@@ -358,7 +395,10 @@ static taut_status run_decode(const taut__cuda_batch *b, sink to, const void *ta
     TAUT_TRY(check(b, what));
     if (to == CODES || to == VALUES) TAUT_TRY(need_step(b, what));
     if (to == CODES || to == VALUES) run_raw(b, 0.65, RAW_ADD | RAW_TO_CODES | (to == VALUES ? RAW_VALUES : 0), s);
-    TAUT_LAUNCH(grid_decode, (unsigned)b->units, THREADS, 0, s, *b, to, tables == NULL);
+    if (to == STORE) TAUT_LAUNCH(grid_decode<STORE>, (unsigned)b->units, D_THREADS, 0, s, *b, tables == NULL);
+    else if (to == ADD) TAUT_LAUNCH(grid_decode<ADD>, (unsigned)b->units, D_THREADS, 0, s, *b, tables == NULL);
+    else if (to == CODES) TAUT_LAUNCH(grid_decode<CODES>, (unsigned)b->units, D_THREADS, 0, s, *b, tables == NULL);
+    else TAUT_LAUNCH(grid_decode<VALUES>, (unsigned)b->units, D_THREADS, 0, s, *b, tables == NULL);
     if (tables) taut_grid_rans_decode(b, to, (const grid_tables *)tables, s);
     return taut_launched(what);
 }

@@ -85,15 +85,20 @@ static __device__ __forceinline__ uint64_t grid_take(grid_warp_reader *r, uint32
     return v;
 }
 
-/* ORs the `bits` low bits of v into a string in shared memory, which is zero there. All lanes call; three of them work. */
-static __device__ __forceinline__ void grid_warp_put(uint32_t *window, uint32_t *pos, uint64_t v, uint32_t bits)
+/* Numbers of words wrap, so that those before a window are large. */
+enum { GRID_WORDS = (1 << 27) - 1 };
+
+/* ORs the `bits` low bits of v into a string in shared memory, which is zero there, as far as it lies in its `words` words. All lanes call;
+ * three of them work. */
+static __device__ __forceinline__ void grid_warp_put(uint32_t *window, uint32_t *pos, uint64_t v, uint32_t bits,
+                                                     uint32_t words = GRID_WORDS)
 {
-    uint32_t at = *pos / 32, s = *pos % 32, lane = TAUT_LANE;
+    uint32_t lane = TAUT_LANE, at = (*pos / 32 + lane) & GRID_WORDS, s = *pos % 32;
     uint32_t piece = lane == 0        ? (uint32_t)(v << s)
                      : lane == 1      ? (uint32_t)(v >> (32 - s))
                      : lane == 2 && s ? (uint32_t)(v >> 32 >> (32 - s))
                                       : 0;
-    if (lane < 3 && piece) atomicOr(&window[at + lane], piece);
+    if (lane < 3 && piece && at < words) atomicOr(&window[at], piece);
     *pos += bits;
 }
 
@@ -145,47 +150,50 @@ static __device__ __forceinline__ uint64_t grid_unpack_groups(uint64_t g)
 }
 
 /* The body of a block that is neither zero nor raw, into the window from *pos on: grid_block_put() by a warp. */
-static __device__ inline void grid_warp_body(const grid_warp_block &k, grid_shape_of s, uint32_t *window, uint32_t *pos)
+static __device__ inline void grid_warp_body(const grid_warp_block &k, grid_shape_of s, uint32_t *window, uint32_t *pos,
+                                             uint32_t words = GRID_WORDS)
 {
     uint64_t nz = grid_vote(k.a != 0, k.b != 0);
     uint32_t a = k.a >> s.r, b = k.b >> s.r;
-    if (s.cls == GRID_WIDE) grid_warp_put(window, pos, s.r, 5);
-    for (uint32_t p = 0; p < s.r; p++) grid_warp_put(window, pos, grid_vote(k.a >> p & 1, k.b >> p & 1), 64);
+    if (s.cls == GRID_WIDE) grid_warp_put(window, pos, s.r, 5, words);
+    for (uint32_t p = 0; p < s.r; p++) grid_warp_put(window, pos, grid_vote(k.a >> p & 1, k.b >> p & 1), 64, words);
     uint64_t map = s.r ? grid_vote(a != 0, b != 0) : nz;
     if (s.cls < GRID_H4) {
         uint64_t mine = 0;
         if (grid_bit_a(nz)) mine |= (uint64_t)TAUT_LANE << 6 * grid_rank_a(nz);
         if (grid_bit_b(nz)) mine |= (uint64_t)(TAUT_LANE + 32) << 6 * grid_rank_b(nz);
-        grid_warp_put(window, pos, grid_or(mine), 6 * grid_count_bits(nz));
+        grid_warp_put(window, pos, grid_or(mine), 6 * grid_count_bits(nz), words);
     } else if (s.cls == GRID_H4) {
         uint64_t g = grid_groups(nz);
-        grid_warp_put(window, pos, grid_pack_groups(g), 16);
-        grid_warp_put(window, pos, grid_warp_pext(nz, g * 15), 4 * grid_count_bits(g));
+        grid_warp_put(window, pos, grid_pack_groups(g), 16, words);
+        grid_warp_put(window, pos, grid_warp_pext(nz, g * 15), 4 * grid_count_bits(g), words);
     } else {
-        grid_warp_put(window, pos, map, 64);
+        grid_warp_put(window, pos, map, 64, words);
     }
     for (uint32_t h = 2; h <= GRID_LEVELS && map; h++) {
         uint64_t next = grid_vote(a >= h, b >= h);
-        grid_warp_put(window, pos, grid_warp_pext(next, map), grid_count_bits(map));
+        grid_warp_put(window, pos, grid_warp_pext(next, map), grid_count_bits(map), words);
         map = next;
     }
     for (; map; map &= map - 1) {
         uint32_t i = grid_low_bit(map), h = __shfl_sync(TAUT_ALL, i < 32 ? a : b, (int)(i % 32)),
                  v = h - GRID_LEVELS + 1;
         uint32_t len = (uint32_t)grid_bitlen(v) - 1;
-        grid_warp_put(window, pos, len | (uint64_t)(v & ~(1u << len)) << 5, 5 + len);
+        grid_warp_put(window, pos, len | (uint64_t)(v & ~(1u << len)) << 5, 5 + len, words);
     }
-    grid_warp_put(window, pos, grid_warp_pext(k.sign, nz), grid_count_bits(nz));
+    grid_warp_put(window, pos, grid_warp_pext(k.sign, nz), grid_count_bits(nz), words);
 }
 
 /* The 64 floats of a raw block: 5 bits of r = 31, then the lanes' words. */
-static __device__ inline void grid_warp_raw(float a, float b, uint32_t *window, uint32_t *pos)
+static __device__ inline void grid_warp_raw(float a, float b, uint32_t *window, uint32_t *pos,
+                                             uint32_t words = GRID_WORDS)
 {
-    grid_warp_put(window, pos, GRID_RAW, 5);
+    grid_warp_put(window, pos, GRID_RAW, 5, words);
     for (uint32_t half = 0; half < 2; half++) {
-        uint32_t at = *pos + 32 * (TAUT_LANE + 32 * half), v = __float_as_uint(half ? b : a);
-        if (v << at % 32) atomicOr(&window[at / 32], v << at % 32);
-        if (at % 32 && v >> (32 - at % 32)) atomicOr(&window[at / 32 + 1], v >> (32 - at % 32));
+        uint32_t bit = *pos + 32 * (TAUT_LANE + 32 * half), v = __float_as_uint(half ? b : a), at = bit / 32,
+                 next = (at + 1) & GRID_WORDS;
+        if (v << bit % 32 && at < words) atomicOr(&window[at], v << bit % 32);
+        if (bit % 32 && v >> (32 - bit % 32) && next < words) atomicOr(&window[next], v >> (32 - bit % 32));
     }
     *pos += 64 * 32;
 }

@@ -64,8 +64,8 @@ static __device__ __forceinline__ const taut__cuda_job *next_chunk(const taut__c
 static __device__ inline uint32_t list_classes(const uint8_t *cls, uint32_t blocks, uint8_t *nibble)
 {
     TAUT_SHARED(uint32_t, used, GRID_CHUNK_BLOCKS / 32);
-    TAUT_SHARED(uint32_t, sums, WARPS);
-    for (uint32_t w = threadIdx.x / TAUT_WARP; w < GRID_CHUNK_BLOCKS / 32; w += WARPS) {
+    TAUT_SHARED(uint32_t, sums, TAUT_WARP);
+    for (uint32_t w = threadIdx.x / TAUT_WARP; w < GRID_CHUNK_BLOCKS / 32; w += blockDim.x / TAUT_WARP) {
         uint32_t m = __ballot_sync(TAUT_ALL, w * 32 + TAUT_LANE < blocks && cls[w * 32 + TAUT_LANE] != GRID_ZERO);
         if (TAUT_LANE == 0) used[w] = m;
     }
@@ -90,7 +90,7 @@ static __device__ inline uint32_t list_classes(const uint8_t *cls, uint32_t bloc
     if (TAUT_LANE == 31) sums[threadIdx.x / TAUT_WARP] = at;
     __syncthreads();
     uint32_t total = 0;
-    for (uint32_t w = 0; w < WARPS; w++) {
+    for (uint32_t w = 0; w < blockDim.x / TAUT_WARP; w++) {
         if (w == threadIdx.x / TAUT_WARP) at += total;
         total += sums[w];
     }
@@ -108,6 +108,18 @@ static __device__ inline uint32_t list_classes(const uint8_t *cls, uint32_t bloc
     }
     __syncthreads();
     return total;
+}
+
+/* The list, two to a byte, from dst on backwards; returns its bytes. nibble: room for the list. All threads. */
+static __device__ inline uint32_t put_classes(const uint8_t *cls, uint32_t blocks, uint8_t *nibble, uint8_t *dst)
+{
+    uint32_t count = list_classes(cls, blocks, nibble), bytes = (count + 1) / 2;
+    for (uint32_t i = threadIdx.x; i < bytes; i += blockDim.x) {
+        uint32_t at = 2 * (bytes - 1 - i);
+        dst[i] = (uint8_t)(nibble[at] | (at + 1 < count ? nibble[at + 1] << 4 : 0));
+    }
+    __syncthreads();
+    return bytes;
 }
 
 /* ---- encoding: one round ---- */
@@ -266,14 +278,7 @@ static __device__ inline uint32_t chunk_of(const taut__cuda_job *j, taut_dtype d
     if (threadIdx.x == 0 && carry) out[0] = window[0];
     uint32_t body = (uint32_t)((uint8_t *)out - slot) + (carry + 7) / 8;
     if (body == 0) return 0; /* every block that is not zero has a body */
-    uint8_t *nibble = (uint8_t *)(window + 4);
-    uint32_t count = list_classes(cls, blocks, nibble), bytes = (count + 1) / 2;
-    for (uint32_t i = threadIdx.x; i < bytes; i += THREADS) {
-        uint32_t at = 2 * (bytes - 1 - i);
-        slot[body + i] = (uint8_t)(nibble[at] | (at + 1 < count ? nibble[at + 1] << 4 : 0));
-    }
-    __syncthreads();
-    return body + bytes;
+    return body + put_classes(cls, blocks, (uint8_t *)(window + 4), slot + body);
 }
 static __device__ inline uint32_t encode_chunk(const taut__cuda_job *j, taut_dtype dtype, const settings &set,
                                                uint64_t k, uint8_t *slot, bool try_only, bool *any_raw)
@@ -288,7 +293,7 @@ static __device__ inline void move_bytes(uint8_t *dst, const uint8_t *src, uint3
     const uint32_t *from = (const uint32_t *)src;
     uint32_t       *to = (uint32_t *)(dst + head);
     if (threadIdx.x < head) dst[threadIdx.x] = src[threadIdx.x];
-    for (uint32_t i = threadIdx.x; i < words; i += THREADS)
+    for (uint32_t i = threadIdx.x; i < words; i += blockDim.x)
         to[i] = head ? __funnelshift_r(from[i], from[i + 1], 8 * head) : from[i];
     if (threadIdx.x < bytes - tail) dst[tail + threadIdx.x] = src[tail + threadIdx.x];
 }
@@ -350,7 +355,7 @@ static __device__ inline bool open_payload(const taut__cuda_job *j, const uint8_
         return false;
     if ((len - HEADER) / ENTRY < chunks) return false;
     unsigned long long before = 0, all = 0;
-    for (uint64_t i = threadIdx.x; i < chunks; i += THREADS) {
+    for (uint64_t i = threadIdx.x; i < chunks; i += blockDim.x) {
         all += word[2 + i];
         if (i < k) before += word[2 + i];
     }
@@ -361,7 +366,7 @@ static __device__ inline bool open_payload(const taut__cuda_job *j, const uint8_
     if (TAUT_LANE == 0) sums[threadIdx.x / TAUT_WARP] = before, sums[WARPS + threadIdx.x / TAUT_WARP] = all;
     __syncthreads();
     before = all = 0;
-    for (uint32_t w = 0; w < WARPS; w++) before += sums[w], all += sums[WARPS + w];
+    for (uint32_t w = 0; w < blockDim.x / TAUT_WARP; w++) before += sums[w], all += sums[WARPS + w];
     *from = table + before;
     *bytes = j->n ? word[2 + k] : 0;
     return table + all == len;
