@@ -27,7 +27,11 @@
 extern "C" {
 #endif
 
-enum { TAUT_SPEC_KEYS = 6, TAUT_SPEC_STAGES = 4 };
+enum {
+    TAUT_SPEC_KEYS = 6,
+    TAUT_SPEC_STAGES = 4,
+    TAUT_SPEC_ROOM = 700 /* room for the text of any spec */
+};
 
 struct taut_codec;
 

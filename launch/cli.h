@@ -88,13 +88,15 @@ const char *cli_nearest(const char *text, const char *const *words, size_t n);
 /* For the start of long work. cli_writable() : a file of this name can be made: its folder is there and may be written to, it is no folder itself.
  *  cli_replaceable() : the same for one that a rename puts there, which would take the place of a device or a pipe. cli_unwritable(), cli_unreplaceable() : why
  *  not; NULL: it can. cli_apart() : it is none of the n files that are read, by any name. cli_apart_lists() : nor one of those that are joined
- *  by commas in each of n lists, NULL among them for none; path may be NULL. option: in front of messages. */
+ *  by commas in each of n lists, NULL among them for none; path may be NULL. option: in front of messages. cli_lies_in() : is this the folder, by any
+ *  name, in which the file lies or would lie? */
 const char *cli_unwritable(const char *path);
 const char *cli_unreplaceable(const char *path);
 int         cli_writable(const char *option, const char *path);
 int         cli_replaceable(const char *option, const char *path);
 int         cli_apart(const char *option, const char *path, size_t n, char *const *input);
 int         cli_apart_lists(const char *option, const char *path, size_t n, const char *const *list);
+bool        cli_lies_in(const char *path, const char *folder);
 
 /* One number with an optional K, M, G; false if it is not that. For tests and for operands. */
 bool cli_size(const char *text, uint64_t *value);

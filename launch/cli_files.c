@@ -7,11 +7,18 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* Of where a file of this name lies or would lie; NULL: out of memory. */
+static char *folder_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
+}
+
 const char *cli_unwritable(const char *path)
 {
     struct stat st;
-    const char *why = NULL, *slash = strrchr(path, '/');
-    char       *folder = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
+    const char *why = NULL;
+    char       *folder = folder_of(path);
     if (!folder) why = "out of memory";
     else if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) why = "it is a folder";
     else if (access(folder, W_OK | X_OK) != 0) why = strerror(errno);
@@ -54,4 +61,13 @@ int cli_apart_lists(const char *option, const char *path, size_t n, const char *
         free(whole);
     }
     return rc;
+}
+
+bool cli_lies_in(const char *path, const char *folder)
+{
+    struct stat a, b;
+    char       *own = folder_of(path);
+    bool same = own && stat(own, &a) == 0 && stat(folder, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+    free(own);
+    return same;
 }

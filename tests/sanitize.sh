@@ -1,6 +1,6 @@
 #!/bin/sh
 # sanitize.sh [PATTERN...] : runs the tests' C programs, ranks as threads and as MPI processes, as MODE's build has them (asan: ASan and UBSan,
-# with stack use after return; tsan), and says by tier how many ran, how many failed, and what the sanitizers found.
+# with stack use after return where the processor has no AVX-512; tsan), and says by tier how many ran, how many failed, and what the sanitizers found.
 #   MODE=asan tests/sanitize.sh [PATTERN...]    what they said: $BUILD/findings/
 #   LEAKS=1        asan: leaks count, too, but those that Open MPI has kept (tests/lsan.supp)
 #   THREADS=FILE   asan: the names of programs that start a second thread are added to it; tsan: programs that are not in it are left out, and told
@@ -12,7 +12,10 @@ export BUILD="${BUILD:-build/$MODE}" MODE LONG="${LONG:-0}" TIMEOUT="${TIMEOUT:-
 THREADS=${THREADS:-}
 said=$(realpath -m "$BUILD/findings")
 rm -rf "$said" && mkdir -p "$said"
-export ASAN_OPTIONS="detect_leaks=${LEAKS:-0}:protect_shadow_gap=0:detect_stack_use_after_return=1:verify_asan_link_order=0:log_path=$said/asan"
+# GCC 12's frames for it begin at multiples of 32 bytes, where its own code for AVX-512 stores vectors of 64, aligned: a SEGV in correct code
+after=1
+! grep -qm 1 avx512f /proc/cpuinfo 2>/dev/null || [ "${TAUT_CPU:-avx512}" = avx2 ] || [ "${TAUT_CPU:-}" = portable ] || after=0
+export ASAN_OPTIONS="detect_leaks=${LEAKS:-0}:protect_shadow_gap=0:detect_stack_use_after_return=$after:verify_asan_link_order=0:log_path=$said/asan"
 export LSAN_OPTIONS="suppressions=$PWD/tests/lsan.supp:print_suppressions=0"
 export UBSAN_OPTIONS="print_stacktrace=1:log_path=$said/ubsan"
 export TSAN_OPTIONS="suppressions=$PWD/tests/tsan.supp exitcode=66 log_path=$said/tsan"

@@ -85,7 +85,7 @@ struct taut_layer {
  * a step's end, tags, orders of messages. Raised whenever one of them changes, so that ranks of different builds say so. */
 enum { TAUT_EXCHANGE_VERSION = 9 };
 
-enum { TAUT_HANDSHAKE_LINE = 320 };
+enum { TAUT_HANDSHAKE_LINE = TAUT_SPEC_ROOM + 324 }; /* a spec, and a name or a shape of many digits */
 typedef struct taut__handshake_line {
     uint64_t rank;
     char     text[TAUT_HANDSHAKE_LINE];

@@ -49,7 +49,7 @@ static const char *ops_text(const taut_layer *l, char *dst, size_t cap)
 
 static const char *step_line(const taut_layer *l, char *dst)
 {
-    char spec[96], scale[56] = "no scale", ops[36], basis[32] = "";
+    char spec[TAUT_SPEC_ROOM], scale[56] = "no scale", ops[36], basis[32] = "";
     taut__spec_print(&l->operand.wire, spec, sizeof spec);
     if (l->operand.tensor.scale_n)
         snprintf(scale, sizeof scale, "scale of %zu (%016llx)", l->operand.tensor.scale_n,

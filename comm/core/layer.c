@@ -8,7 +8,7 @@ static const char *const dtype_name[] = {"f32", "f16", "bf16"};
 
 const char *taut__layer_text(const taut_layer *l, char *dst, size_t cap)
 {
-    char   spec[96] = "auto";
+    char   spec[TAUT_SPEC_ROOM] = "auto";
     size_t at;
     if (!l->automatic) taut__spec_print(&l->spec, spec, sizeof spec);
     at = (size_t)snprintf(dst, cap, "'%s' %s [", l->name, dtype_name[l->operand.dtype]);

@@ -206,7 +206,10 @@ static void pack_values(taut__as as, double *x, size_t n, uint8_t *to)
             s = taut__short_of(x[i]), x[i] = taut__of_short(s);
             memcpy(to + 4 * i, &s, 4);
             break;
-        case TAUT_AS_ALL: to[i / 8] = (uint8_t)(to[i / 8] | (x[i] != 0) << (i % 8)); break;
+        case TAUT_AS_ALL:
+            x[i] = x[i] != 0;
+            to[i / 8] = (uint8_t)(to[i / 8] | (x[i] != 0) << (i % 8));
+            break;
         default: c = taut__code_of(x[i]), x[i] = taut__of_code(c); memcpy(to + 2 * i, &c, 2);
         }
     }

@@ -127,13 +127,32 @@ static int check_device(const options *o)
     return CLI_RUN;
 }
 
+/* Would a file of this name be read with the folder, as shards, images or text? */
+static bool read_with(const options *o, const char *folder, const char *path)
+{
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    size_t      n = strlen(name);
+    if (!cli_lies_in(path, folder) || name[0] == '.') return false;
+    if (shards_named(folder)) return n > 5 && strcmp(name + n - 5, ".taut") == 0;
+    return !options_is(o->model, "gpt") && data_is_idx(folder) ? strstr(name, "-idx") != NULL : true;
+}
+
 /* What is written is none of what is read. */
 static int check_apart(const options *o)
 {
-    const char *list[] = {o->data, o->validation, o->plan, strncmp(o->model, "script:", 7) ? NULL : o->model + 7,
+    const char *read[] = {o->data, o->validation, o->plan, strncmp(o->model, "script:", 7) ? NULL : o->model + 7,
                           o->score};
-    if (cli_apart_lists("--log", o->log, 5, list) != CLI_OK || cli_apart_lists("--score", o->score, 4, list) != CLI_OK)
-        return CLI_USAGE;
+    const struct {
+        const char *option, *path;
+        size_t      n;
+    } written[] = {{"--log", o->log, 5}, {"--score", o->score, 4}, {"--checkpoint", o->checkpoint, 4}};
+    for (size_t i = 0; i < sizeof written / sizeof *written; i++) {
+        const char *option = written[i].option, *path = written[i].path;
+        if (cli_apart_lists(option, path, written[i].n, read) != CLI_OK) return CLI_USAGE;
+        for (size_t k = 0; path && k < 2; k++)
+            if (read[k] && read_with(o, read[k], path))
+                return cli_usage("%s %s: lies in %s, whose files are read: name another folder", option, path, read[k]);
+    }
     return CLI_RUN;
 }
 

@@ -11,7 +11,7 @@ static void text_spec(const char *text)
 {
     taut_spec   a, b;
     taut_tensor t = {.elems = 600, .rows = 20, .cols = 30};
-    char        first[700], second[700];
+    char        first[TAUT_SPEC_ROOM], second[TAUT_SPEC_ROOM];
     if (taut__spec_parse(text, &a) != TAUT_OK) return;
     taut__spec_print(&a, first, sizeof first);
     FUZZ_HOLDS(strlen(first) < sizeof first - 1);

@@ -18,7 +18,7 @@ typedef struct seat {
     int         rank, size;
     body        run;
     taut_status status;
-    char        error[512];
+    char        error[1024];
     double      seconds;
 } seat;
 
@@ -347,6 +347,32 @@ START_TEST(calls)
 }
 END_TEST
 
+/* Specs whose texts begin with the same hundred characters. */
+static taut_status long_spec(taut_comm **comm, int rank, int size)
+{
+#define LONG_START                                                                                                     \
+    "stack:topk:density=0.011+quant:bits=3,bucket=128,norm=linf,round=nearest+quant:bits=3,bucket=64,norm=linf"
+    static _Thread_local float x[N];
+    const char                *spec = rank == size - 1 ? LONG_START ",round=nearest" : LONG_START;
+    taut_layer                *l;
+    TAUT_TRY(taut_layer_register(*comm, "a", TAUT_F32, 2, (size_t[]){ROWS, COLS}, &l));
+    TAUT_TRY(taut_layer_codec(l, spec));
+    TAUT_TRY(taut_allreduce_start(l, x, TAUT_MEAN));
+    return taut_step_end(*comm);
+}
+START_TEST(long_specs)
+{
+    seat        s[MOST];
+    taut_config cfg = config(_i ? 2 : 0);
+    run(3, &cfg, long_spec, s);
+    all_fail(s, 3, TAUT_E_MISMATCH, TAUT_E_MISMATCH, "rank 2 has 'a'", "[48,60] stack:"); /* before it is used */
+    for (int r = 0; r < 3; r++) {
+        const char *there = strstr(s[r].error, "rank 2 has");
+        ck_assert_msg(strstr(there, LONG_START ",round=nearest"), "rank %d: %s", r, s[r].error);
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("absence");
@@ -359,5 +385,6 @@ int main(void)
     tcase_add_loop_test(t, settings, 0, DIFFERENCES);
     tcase_add_test(t, own_settings);
     tcase_add_loop_test(t, calls, 0, 2 * WAYS);
+    tcase_add_loop_test(t, long_specs, 0, 2);
     return suite_run(s);
 }

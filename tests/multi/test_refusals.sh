@@ -77,6 +77,17 @@ if [ "${LONG:-0}" != 0 ] && [ -x "$BUILD/libexec/taut-train" ]; then
     refused "--basis=momentum: needs one: --optimizer adam or adamw, or --momentum above 0" train --data a.txt --optimizer sgd --momentum 0 --basis momentum --steps 1
     refused "need --data with shards, files *.taut" train --data a.txt --plan P.plan
     refused "--log a.txt: is a.txt, which is read" train --data a.txt --log a.txt
+    refused "--checkpoint ./a.txt: is a.txt, which is read" train --data a.txt --checkpoint ./a.txt
+    mkdir "$dir/texts" "$dir/shards" && cp "$dir/a.txt" "$dir/texts/" && ln -s texts "$dir/same"
+    refused "--log same/run.jsonl: lies in texts, whose files are read: name another folder" train --data texts --log same/run.jsonl
+    refused "--checkpoint texts/c: lies in texts" train --data texts --checkpoint texts/c
+    (cd "$dir" && "$taut" train --data texts --log texts/.run --steps 1 --dim 16 --blocks 1 --heads 1 --ctx 16 --codec none >.out 2>&1) && pass || fail "a log that is not read with the texts: $(tail -n 2 "$dir/.out")"
+    if [ -e "$dir/a.taut" ]; then
+        cp "$dir/a.taut" "$dir/shards/"
+        refused "--log shards/b.taut: lies in shards" train --data shards --log shards/b.taut
+        refused "--log shards/b.taut: lies in shards" train --data a.taut --validation shards --log shards/b.taut
+        (cd "$dir" && "$taut" train --data shards --log shards/run --steps 1 --batch 1 --dim 16 --blocks 1 --heads 1 --ctx 16 --codec none >.out 2>&1) && pass || fail "a log beside shards: $(tail -n 2 "$dir/.out")"
+    fi
     refused "--resume: needs --checkpoint FILE to resume from" train --data a.txt --resume
     refused "--compare: not together with --checkpoint: one file, two runs" train --data a.txt --compare none --checkpoint c
 fi

@@ -229,7 +229,7 @@ if [ "$LONG" != 0 ]; then
     bad 2 "at least 1 sample for each of 4 ranks" "$MPIRUN" -n 4 "$TAUT" train $plain --plan "$dir/rs2.plan" --global-batch 3
     good "a sample a rank" "$MPIRUN" -n 3 "$TAUT" train $plain --plan "$dir/three.plan" --global-batch 3 --steps 3
     good "a last step of fewer samples than ranks" "$MPIRUN" -n 4 "$TAUT" train $plain --plan "$dir/rs2.plan" --global-batch 59
-    bad 1 "a.taut" "$MPIRUN" -n 3 "$TAUT" train $plain --data "$dir/folder/a.taut" --plan "$dir/rs2.plan"
+    bad 1 "made for a shard a.taut with hash" "$MPIRUN" -n 3 "$TAUT" train $plain --data "$dir/other/a.taut" --plan "$dir/rs2.plan"
 fi
 
 # ---- killed: no shared memory stays ----

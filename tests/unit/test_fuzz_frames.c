@@ -1,5 +1,5 @@
-/* test_fuzz_frames.c : frames, payloads and specs: the fuzz targets over their corpus and over what encoders write, damaged. LONG=1: a million damaged
- * inputs each. Needs the codecs alone, no communicator: `make sanitized` runs it too. */
+/* test_fuzz_frames.c : frames, payloads, specs and a step's exchange: the fuzz targets over their corpus and over what encoders write, damaged.
+ * LONG=1: a million damaged inputs each. Needs the codecs alone, no communicator: `make sanitized` runs it too. */
 #define LLVMFuzzerTestOneInput fuzz_payload
 #include "tests/fuzz/fuzz_payload.c"
 #undef LLVMFuzzerTestOneInput
@@ -8,6 +8,9 @@
 #undef LLVMFuzzerTestOneInput
 #define LLVMFuzzerTestOneInput fuzz_text
 #include "tests/fuzz/fuzz_text.c"
+#undef LLVMFuzzerTestOneInput
+#define LLVMFuzzerTestOneInput fuzz_step
+#include "tests/fuzz/fuzz_step.c"
 #undef LLVMFuzzerTestOneInput
 #include "../support/codec_case.h"
 #include "../support/fuzz_case.h"
@@ -31,7 +34,7 @@ enum { SPECS = sizeof specs / sizeof *specs, ELEMS = 700 };
 static const struct {
     const char  *name;
     fuzz_target *target;
-} targets[] = {{"payload", fuzz_payload}, {"frame", fuzz_frame}, {"text", fuzz_text}};
+} targets[] = {{"payload", fuzz_payload}, {"frame", fuzz_frame}, {"text", fuzz_text}, {"step", fuzz_step}};
 
 /* What has made trouble once, or covers something that nothing else does (tests/fuzz/run.sh minimises it). */
 START_TEST(corpus)
