@@ -21,9 +21,9 @@ enum {
 
 struct stats_work {             /* per launch */
     double             *sums;   /* per chunk: GRID_SUMS or GRID_STEPS */
-    unsigned long long *counts; /* per job: bins, octaves, sampled elements */
+    unsigned long long *counts; /* per job: bins, octaves, sampled elements, equal pairs */
 };
-enum { COUNTS = COUNTERS + 1 };
+enum { COUNTS = COUNTERS + 2 };
 
 struct candidate_steps {
     float step[GRID_STEPS];
@@ -85,13 +85,14 @@ static __global__ void __launch_bounds__(THREADS)
              stride = grid_sample_stride(j->elems ? j->elems : j->n);
     grid_warp_unit u = unit_at_step(j, 1, 0.5f);
     double         sum = 0; /* threads 0..7: scaled; 32..39: plain; 64..71: magnitudes, scaled */
-    uint32_t       lane = TAUT_LANE, warp = threadIdx.x / TAUT_WARP, sampled = 0;
+    uint32_t       lane = TAUT_LANE, warp = threadIdx.x / TAUT_WARP, sampled = 0, equal = 0;
     for (uint32_t i = threadIdx.x; i < COUNTERS; i += THREADS) bins[i] = 0;
     __syncthreads();
     for (uint64_t base = 0; base < n; base += ROUND * GRID_BLOCK) {
         for (uint32_t block = warp; block < ROUND && base + block * GRID_BLOCK < n; block += WARPS) {
             uint64_t at = base + block * GRID_BLOCK, m = taut__min(GRID_BLOCK, n - at);
-            float    t[2], raised[2];
+            float    t[2], raised[2], unit[2];
+            uint32_t bits[2];
             for (uint32_t h = 0; h < 2; h++) {
                 uint32_t e = lane + 32 * h;
                 float    x = e < m ? input_at(j, batch.dtype, first + at + e) : 0, s = 0;
@@ -99,6 +100,8 @@ static __global__ void __launch_bounds__(THREADS)
                 if (e < m) s = u.divide ? x / d : x * u.inv;
                 scaled[block * GRID_BLOCK + e] = s;
                 plain[block * GRID_BLOCK + e] = x;
+                unit[h] = d;
+                bits[h] = taut__bits(x) & 0x7fffffff;
                 t[h] = fabsf(s);
                 raised[h] = fabsf(u.divide ? x / (d * 0x1p-24f) : x * (u.inv * 0x1p24f));
             }
@@ -107,6 +110,7 @@ static __global__ void __launch_bounds__(THREADS)
                 uint32_t part, octave = octave_of(t[h], raised[h], &part);
                 if (lane + 32 * h < m) atomicAdd(&bins[octave * GRID_BINS_PER_OCTAVE + part], 1u);
             }
+            equal += bits[0] != 0 && bits[0] == bits[1] && unit[0] == unit[1];
             float    mean = t[0] + t[1], high = raised[0] + raised[1];
             uint32_t part;
             for (uint32_t d = 16; d > 0; d /= 2) {
@@ -134,6 +138,7 @@ static __global__ void __launch_bounds__(THREADS)
     for (uint32_t i = threadIdx.x; i < COUNTERS; i += THREADS)
         if (bins[i]) atomicAdd(&counts[i], (unsigned long long)bins[i]);
     if (sampled) atomicAdd(&counts[COUNTERS], (unsigned long long)sampled);
+    if (equal) atomicAdd(&counts[COUNTERS + 1], (unsigned long long)equal);
 }
 
 /* Bins move down by `by`; what leaves goes to the first or the last. One thread. */
@@ -188,6 +193,7 @@ static __global__ void __launch_bounds__(THREADS)
         stats[GRID_STAT_BLOCK + (to < 0 ? 0 : to >= GRID_OCTAVES ? GRID_OCTAVES - 1 : to)] += (double)counts[BINS + i];
     }
     if (good) stats[GRID_STAT_SAMPLED] += (double)counts[COUNTERS];
+    if (good) stats[GRID_STAT_EQUAL] += (double)counts[COUNTERS + 1];
     stats[GRID_STAT_N] += (double)j->n;
     stats[GRID_STAT_LOWEST] = lowest * stats[GRID_STAT_N];
 }
@@ -251,21 +257,40 @@ static __global__ void grid_error_finish(const __grid_constant__ taut__cuda_batc
 
 /* ---- from statistics to a step: a block of threads per job ---- */
 
+/* The sum, in order, and the largest, of what threads have. The same in all threads. term: scratch. */
+struct over_bins {
+    double sum, most;
+};
+static __device__ over_bins gather(double mine, double *term)
+{
+    over_bins r = {0, 0};
+    if (threadIdx.x < GRID_BINS) term[threadIdx.x] = mine;
+    __syncthreads();
+    for (int b = 0; b < GRID_BINS; b++) r.sum += term[b], r.most = fmax(r.most, term[b]);
+    __syncthreads();
+    return r;
+}
+
+/* few_margin() of grid_stats.c, from..to being this thread's bin. */
+static __device__ double few_margin(const double *stats, double alike, double count, double from, double to,
+                                    double width, double dead, double *term)
+{
+    double mean = grid_mean_within(from, to, width, dead);
+    double spread = gather(count > 0 ? grid_spread_within(from, to, width, mean, dead) : 0, term).most;
+    double worst = gather(count * (grid_worst_within(from, to, dead) - mean), term).sum;
+    return grid_few_margin(stats, alike, spread, worst);
+}
+
 /* taut__grid_estimate_error(): what each bin adds by a thread, their sum in order. The same answer in all threads. */
 static __device__ double estimated_error(const double *stats, double step, double dead, double *term)
 {
     double   octave = ldexp(ldexp(1.0, grid_lowest(stats)) / step, (int)(threadIdx.x / GRID_BINS_PER_OCTAVE));
-    double   width = octave / GRID_BINS_PER_OCTAVE;
+    double   width = octave / GRID_BINS_PER_OCTAVE, alike = grid_alike(stats);
     uint32_t part = threadIdx.x % GRID_BINS_PER_OCTAVE;
-    if (threadIdx.x < GRID_BINS) {
-        double before = grid_error_integral(part ? octave + width * part : octave, dead),
-               after = grid_error_integral(octave + width * (part + 1), dead);
-        term[threadIdx.x] = stats[GRID_STAT_BIN + threadIdx.x] * (after - before) / width;
-    }
-    __syncthreads();
-    double sum = 0;
-    for (int b = 0; b < GRID_BINS; b++) sum += term[b];
-    __syncthreads();
+    double   from = octave + width * part, to = octave + width * (part + 1);
+    double   count = threadIdx.x < GRID_BINS ? stats[GRID_STAT_BIN + threadIdx.x] : 0;
+    double   sum = gather(count * (grid_error_integral(to, dead) - grid_error_integral(from, dead)) / width, term).sum;
+    if (alike > 0) sum += few_margin(stats, alike, count, from, to, width, dead, term);
     return sum * step * step * stats[GRID_STAT_N] / stats[GRID_STAT_SAMPLED];
 }
 
