@@ -77,7 +77,7 @@ TAUT_INLINE double grid_mean_within(double from, double to, double width, double
 TAUT_INLINE double grid_spread_within(double from, double to, double width, double mean, double dead)
 {
     double square = (grid_square_integral(to, dead) - grid_square_integral(from, dead)) / width;
-    return fmax(square - mean * mean, 0);
+    return fmax(square - mean * mean, 0.0);
 }
 
 TAUT_INLINE double grid_worst_within(double from, double to, double dead)
@@ -91,7 +91,7 @@ TAUT_INLINE double grid_worst_within(double from, double to, double dead)
 TAUT_INLINE double grid_alike(const double *stats)
 {
     double alike = stats[GRID_STAT_SAMPLED] > 0 ? 2 * stats[GRID_STAT_EQUAL] / stats[GRID_STAT_SAMPLED] : 0;
-    return alike >= 0.005 ? fmin(alike, 1) : 0;
+    return alike >= 0.005 ? fmin(alike, 1.0) : 0;
 }
 /* By how much the sum of squared errors may be above that of spread values. spread: the largest variance within a bin, as if all values had
  * it; worst: what it would be if all erred as much as they can. */
