@@ -83,7 +83,7 @@ struct taut_layer {
 
 /* Of all that ranks tell each other except frames, which have the wire version: statistics on which codecs agree, what rides in the exchange of
  * a step's end, tags, orders of messages. Raised whenever one of them changes, so that ranks of different builds say so. */
-enum { TAUT_EXCHANGE_VERSION = 9 };
+enum { TAUT_EXCHANGE_VERSION = 10 };
 
 enum { TAUT_HANDSHAKE_LINE = TAUT_SPEC_ROOM + 324 }; /* a spec, and a name or a shape of many digits */
 typedef struct taut__handshake_line {

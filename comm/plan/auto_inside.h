@@ -42,6 +42,7 @@ typedef struct taut__layer_plan { /* one layer */
     double left;    /* by the last step: squared, in the metric, if feedback brings it back */
     taut__reference reference; /* like: */
     double error_scale, began; /* what the error that it is asked for is multiplied by; in a new plan, beside caution */
+    bool   few;                /* values, so that it errs by less than planned or, with another step, by as much */
     uint32_t sets;             /* bits: of which sets it is */
 } taut__layer_plan;
 

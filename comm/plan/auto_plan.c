@@ -43,6 +43,7 @@ taut_status taut__auto_plan(taut__auto *a, const double *sums)
     describe(a, sums);
     TAUT_TRY(taut__observer_offers(a->observer, sums, a->aggregate, a->budget.rel, a->all_norms > 1 ? a->all_norms : 1,
                                    &a->offers));
+    for (size_t l = 0; l < a->layers; l++) a->layer_plans[l].few = taut__observer_few_values(a->observer, l);
     if (!(a->offers->own2 > 0)) a->arms.there = false; /* no gradients yet; what stood on the last offers is gone */
     if (!(a->offers->own2 > 0)) return TAUT_OK;
     TAUT_TRY(taut__arms_plan(a));

@@ -77,6 +77,8 @@ void taut__sets_after(taut__auto *a)
         double *scale = &a->layer_plans[l].error_scale;
         if (!summed(&a->layer_plans[l])) continue;
         *scale = *scale == before ? now : fmin(fmax(*scale * now / before, SCALE_MIN), SCALE_MAX);
+        if (a->layer_plans[l].few)
+            *scale = fmin(*scale, 1); /* a smaller error is no sign of what a coarser step would make */
     }
 }
 

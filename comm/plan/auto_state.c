@@ -1,7 +1,7 @@
 /* auto_state.c : plan and guard in a checkpoint, little-endian (bytes.h):
  *   u32 version, u32 layers, u64 plans, u64 violations, f64 budget, error_scale,
  *   per layer: text name, f64 share (of the budget), planned, made, reference's shares (plain, in units of the scale), own (plain), ratio
- *   of norms (plain, in units of the scale);
+ *   of norms (plain, in units of the scale), u64 few values (1) or not;
  *   u64 of the scene: settings, ranks and layers in one number; then everything else that decides (visit_all)
  * In the same scene everything is as it was, so that where no clock decides anything the run goes on, bit for bit, as if it had not been
  * interrupted. In another one, with another number of ranks, say, the plan stands, and what it rests on is measured anew. The codecs of the
@@ -10,7 +10,7 @@
 #include <float.h>
 #include <xxhash.h>
 
-enum { VERSION = 9 };
+enum { VERSION = 10 };
 
 /* ---- everything ---- */
 
@@ -102,6 +102,7 @@ typedef struct row {
     char       name[TAUT_LAYER_NAME];
     double     share, planned, made, own;
     taut_norm2 reference, ratio;
+    bool       few;
 } row;
 
 /* u32 version and u32 layers, as one number. */
@@ -124,13 +125,14 @@ static void visit_row(taut__visit *v, row *w)
     taut__visit_within(v, &w->reference.plain, 0, most), taut__visit_within(v, &w->reference.weighted, 0, most);
     taut__visit_within(v, &w->own, -most, most);
     taut__visit_within(v, &w->ratio.plain, -most, most), taut__visit_within(v, &w->ratio.weighted, -most, most);
+    taut__visit_bool(v, &w->few);
 }
 
 static row row_of(const taut__auto *a, size_t l)
 {
     const taut__layer_plan *t = &a->layer_plans[l];
     row w = {.share = a->watch[l].share, .planned = t->planned, .made = t->made, .own = t->own.plain};
-    w.reference = t->reference.share, w.ratio = t->ratio;
+    w.reference = t->reference.share, w.ratio = t->ratio, w.few = t->few;
     taut__snprintf(w.name, sizeof w.name, "%s", t->layer->name);
     return w;
 }
@@ -182,6 +184,7 @@ static void put_row(taut__auto *a, const row *w)
     a->layer_plans[l].reference.share = w->reference;
     a->layer_plans[l].own.plain = w->own;
     a->layer_plans[l].ratio = w->ratio;
+    a->layer_plans[l].few = w->few;
 }
 
 /* What a run has learnt that the saved one did not know: none of it is true of the saved one. */
@@ -202,6 +205,7 @@ static void forget(taut__auto *a)
         t->own = t->ratio = (taut_norm2){-1, -1};
         t->weight = t->planned = t->expects = t->carried = t->left = 0;
         t->made = -1;
+        t->few = false;
         t->reference.share = (taut_norm2){0, 0};
         a->watch[l] = (taut__watch){0};
     }

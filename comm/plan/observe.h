@@ -170,6 +170,9 @@ taut_norm2 taut__observer_reference(const taut__observer *o, size_t l, const dou
 /* Bits of layer l with its basis over bits without, at this relative error, as of the looks in sum; 1: not known. */
 double taut__observer_basis(const taut__observer *o, size_t l, const double *sum, double rel);
 
+/* Has layer l so few values, as of the last offers, that errors are only known to be at most so large? Values may lie where they make none. */
+bool taut__observer_few_values(const taut__observer *o, size_t l);
+
 /* sum: vectors of all ranks. rel: the budget if not like:, a share of `all` times norm2: layers that are not planned for have norms
  * too. The result belongs to the observer, until the next call. */
 taut_status taut__observer_offers(taut__observer *o, const double *sum, const taut__aggregate *aggregate, double rel,

@@ -40,17 +40,27 @@ static uint32_t kind_of(const taut_spec *spec)
     return fast && spec->stages == 1 ? TAUT_KIND_FAST : TAUT_KIND_OTHERS;
 }
 
+bool taut__observer_few_values(const taut__observer *o, size_t l)
+{
+    const double few = 0.02; /* fifty */
+    return grid_alike(o->stats + l * GRID_STATS) > few;
+}
+
+static bool few_values(const pricing *p) { return taut__observer_few_values(p->o, (size_t)(p->l - p->o->layer)); }
+
 /* What a sum loses of its norm when it is encoded, less what its terms lose of theirs (share of the squared norm). A bucket's step goes with its
  * largest element, and the terms' may be small for their norm: of p equal ones the sum's is at most p times as large, squared and over the norm, and
  * no sum is taken to be worse than a Gaussian, nor terms to be better than those whose elements are all as large as the largest, about a ninth of
- * that: where they lose less, their values happen to be levels, and those of the sum need not be. What ranks share is in the sum as in the terms. */
+ * that: where they lose less, their values happen to be levels, and those of the sum need not be. Of few values, zeros among them, that says nothing of the sum, which is taken to be a Gaussian. What ranks share is in
+ * the sum as in the terms. */
 static double excess_of_sum(const pricing *p, const taut_spec *spec, double share)
 {
     const double even = 1.0 / 9, equal = 0.99;
     double       ranks = p->o->ranks, gaussian = taut__gaussian_share(p->o, spec), least = fmax(share, even * gaussian);
     double       alike = ranks > 1 ? (p->aggregate->ratio.plain - 1) / (ranks - 1) : 1; /* 0: independent, 1: equal */
+    double       most = few_values(p) ? INFINITY : ranks * least;
     if (alike > equal) return 0;
-    return (fmin(fmax(gaussian, least), ranks * least) - share) * (1 - fmax(alike, 0));
+    return (fmin(fmax(gaussian, least), most) - share) * (1 - fmax(alike, 0));
 }
 
 /* With feedback |x|^2 = |g|^2 + |residual|^2, and a codec that leaves a share of |x|^2 over makes it |g|^2 / (1 - share). So many times as
@@ -267,7 +277,8 @@ static taut_status find_current(pricing *p, uint32_t *current)
 
 static double measured_over(double made, double expected) { return fmin(fmax(made / expected, 0.25), 4); }
 
-/* What the codec in force is measured to make, over what is expected of it, holds for its other settings too. Its own price is what it makes now, since
+/* What the codec in force is measured to make, over what is expected of it, holds for its other settings too; of few values only where it is more, since they
+ * may happen to lie where they make no error, and with the next setting do not. Its own price is what it makes now, since
  * mostly its residual is what it will be; growth() from there, which divides by what is estimated to be left, would be noise. */
 static void correct(pricing *p, uint32_t current)
 {
@@ -278,6 +289,7 @@ static void correct(pricing *p, uint32_t current)
     if (made < 0 || !(all->option[current].error > 0)) return;
     error = measured_over(made * p->own2, all->option[current].error);
     share = measured_over(made, all->option[current].share);
+    if (few_values(p)) error = fmax(error, 1), share = fmax(share, 1);
     for (size_t i = p->offer->first; i < p->offer->first + p->offer->n; i++)
         if (taut__spec_parse(all->option[i].spec, &spec) == TAUT_OK && taut__spec_codec(&spec) == codec)
             all->option[i].error *= error, all->option[i].share *= share;

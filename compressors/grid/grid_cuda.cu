@@ -238,7 +238,8 @@ static __device__ TAUT_NOINLINE void decode_plain(const taut__cuda_batch &batch,
     target t = target_of(k);
     TAUT_ROLLED
     for (uint32_t i = threadIdx.x; i < t.n; i += D_THREADS)
-        put_value<TO, false>(batch, k, t, i, words != NULL, words ? words[k.first + i] : 0, old_at<TO, false>(batch, t, i));
+        put_value<TO, false>(batch, k, t, i, words != NULL, words ? words[k.first + i] : 0,
+                             old_at<TO, false>(batch, t, i));
 }
 
 template <sink TO>

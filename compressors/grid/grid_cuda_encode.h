@@ -47,15 +47,15 @@ static __device__ __forceinline__ bool is_fast(const encode_task &k)
 static __device__ __forceinline__ encode_source source_of(const encode_task &k)
 {
     const taut__cuda_job *j = k.j;
-    encode_source s = {(const uint8_t *)j->src + k.first * (k.dtype == TAUT_F32 ? 4 : 2),
+    encode_source         s = {(const uint8_t *)j->src + k.first * (k.dtype == TAUT_F32 ? 4 : 2),
                        j->residual ? j->residual + k.first : NULL,
                        j->err ? j->err + k.first : NULL,
                        j->codes ? j->codes + k.first : NULL,
-                       k.u.step,
-                       k.u.inv,
-                       k.u.bias,
-                       k.n,
-                       (uint32_t)k.set.limit};
+                               k.u.step,
+                               k.u.inv,
+                               k.u.bias,
+                               k.n,
+                               (uint32_t)k.set.limit};
     return s;
 }
 
@@ -73,8 +73,8 @@ static __device__ __forceinline__ two_floats read_floats(const encode_source &s,
         uint32_t i = block * GRID_BLOCK + 32 * h + TAUT_LANE;
         if (i >= s.n) continue;
         v.x[h] = FAST || dtype == TAUT_F32 ? ((const float *)s.src)[i]
-                 : dtype == TAUT_F16 ? taut__from_f16(((const uint16_t *)s.src)[i])
-                                     : taut__from_bf16(((const uint16_t *)s.src)[i]);
+                 : dtype == TAUT_F16       ? taut__from_f16(((const uint16_t *)s.src)[i])
+                                           : taut__from_bf16(((const uint16_t *)s.src)[i]);
         if (s.residual) v.x[h] = s.residual[i] + v.x[h];
     }
     return v;
@@ -148,7 +148,7 @@ struct lane_shape {
 };
 /* The parts of h = |q| >> r: its three low planes, and where it is 8 or more. */
 struct lane_levels {
-    uint64_t one, two, four, more;
+    uint64_t                            one, two, four, more;
     __device__ __forceinline__ uint64_t least(uint32_t h) const /* 1..8 */
     {
         uint64_t low = one | two, high = four | more;
@@ -213,9 +213,9 @@ static __device__ __forceinline__ lane_shape shape_of(const uint64_t *plane, uin
 
 /* A lane's bit string: ORed into `words` words, zero before. */
 struct lane_writer {
-    uint32_t *window;
-    uint32_t  words, at, n; /* n: bits of acc */
-    uint64_t  acc;
+    uint32_t                       *window;
+    uint32_t                        words, at, n; /* n: bits of acc */
+    uint64_t                        acc;
     __device__ __forceinline__ void put32(uint32_t v, uint32_t bits) /* 0..32 */
     {
         acc |= (uint64_t)v << n;
@@ -389,14 +389,14 @@ template <origin OF>
 static __device__ __forceinline__ uint32_t put_bodies(const encode_task &k, uint8_t *slot, uint32_t *window,
                                                       uint8_t *cls)
 {
-    TAUT_SHARED(uint64_t, planes, E_WARPS *TAUT_WARP *(E_PLANES + 1));
+    TAUT_SHARED(uint64_t, planes, E_WARPS * TAUT_WARP * (E_PLANES + 1));
     TAUT_SHARED(uint32_t, sums, E_WARPS);
-    uint32_t      warp = threadIdx.x / TAUT_WARP, carry = 0, *out = (uint32_t *)slot;
-    uint64_t     *plane = planes + warp * TAUT_WARP * (E_PLANES + 1);
+    uint32_t  warp = threadIdx.x / TAUT_WARP, carry = 0, *out = (uint32_t *)slot;
+    uint64_t *plane = planes + warp * TAUT_WARP * (E_PLANES + 1);
     for (uint32_t i = threadIdx.x; i < E_WINDOW; i += E_THREADS) window[i] = 0;
     TAUT_ROLLED
     for (uint32_t base = 0; base < k.blocks; base += E_ROUND) {
-        uint32_t   from = base + warp * TAUT_WARP,
+        uint32_t from = base + warp * TAUT_WARP,
                  count = OF == OF_CODES || is_fast(k) ? take_round<OF, true, E_AHEAD>(k, from, plane)
                                                       : take_any_round<OF>(k, from, plane),
                  large = __ballot_sync(TAUT_ALL, (count & E_LARGE) != 0);

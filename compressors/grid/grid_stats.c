@@ -2,7 +2,8 @@
  *
  * The statistics keep a histogram of t = |x / scale|, four bins to the octave. The squared error of any step
  * follows from it without encoding: below the dead zone an element costs t^2, far above it costs the mean
- * square of a uniform error, and in between a bin is integrated as if its elements were evenly spread. Bits
+ * square of a uniform error, and in between a bin is integrated as if its elements were evenly spread. Where
+ * many of them are equal they are not, and the error is that with a margin (grid_alike). Bits
  * follow from a second histogram, of block means. Large tensors are sampled by blocks of 64, one of every
  * `stride` neighbours, at a place that a hash chooses, because a fixed stride would see the same columns of a
  * matrix again and again.
@@ -39,7 +40,7 @@ taut_status taut__grid_rebase(const taut_call *c, const double *agreed, double *
 
 typedef struct sampling {
     size_t   stride, group;      /* the next group */
-    double   sampled;            /* elements */
+    double   sampled, equal;     /* elements, pairs */
     int      lowest;             /* the window's */
     uint32_t bins[GRID_BINS];    /* counted since the window last moved */
     double   counts[GRID_STATS]; /* until then; and blocks: sections BIN and BLOCK */
@@ -68,6 +69,20 @@ static int octave_of(float t, int up, int lowest)
     return e < 0 ? 0 : e >= GRID_OCTAVES ? GRID_OCTAVES - 1 : e;
 }
 
+/* Pairs of elements, half a block apart, that are equal but for the sign, as are their units, and not 0. */
+static unsigned equal_pairs(const grid_unit *u, const float *x, size_t i, size_t m)
+{
+    enum { HALF = GRID_BLOCK / 2 };
+    float        tmp[GRID_BLOCK];
+    const float *d = grid_unit_block(u, i, m, tmp);
+    uint32_t     bits[GRID_BLOCK] = {0};
+    unsigned     equal = 0;
+    memcpy(bits, x, m * sizeof *x);
+    for (size_t k = 0; k < GRID_BLOCK; k++) bits[k] &= 0x7fffffff;
+    for (size_t k = 0; k < HALF; k++) equal += bits[k] != 0 && bits[k] == bits[k + HALF] && (!d || d[k] == d[k + HALF]);
+    return equal;
+}
+
 /* Counts the sampled blocks of src[at..at+n), which the caller has just read. Denormals are multiplied by 2^up first, since bins
  * are exponents. */
 static void count_blocks(const taut_call *c, const float *src, size_t at, size_t n, sampling *s)
@@ -75,7 +90,7 @@ static void count_blocks(const taut_call *c, const float *src, size_t at, size_t
     const struct taut__grid_kernels *kernels = taut__simd_get()->grid;
     const int                        up = s->lowest < FLT_MIN_EXP ? FLT_MIN_EXP - s->lowest : 0;
     const grid_binning               binning = {(127 + s->lowest + up) * GRID_BINS_PER_OCTAVE, GRID_BINS - 1};
-    const grid_unit                  u = taut__grid_unit(c, 0, ldexpf(1, -up), 1, 0.5);
+    const grid_unit u = taut__grid_unit(c, 0, ldexpf(1, -up), 1, 0.5), one = taut__grid_unit(c, 0, 1, 1, 0.5);
     size_t first = c->first / GRID_BLOCK, from = first + at / GRID_BLOCK, to = from + taut__ceil_div(n, GRID_BLOCK);
     for (; s->group * s->stride < to; s->group++) { /* one block of each group */
         size_t block = grid_sampled_block(s->group, s->stride);
@@ -84,6 +99,7 @@ static void count_blocks(const taut_call *c, const float *src, size_t at, size_t
         size_t i = (block - first) * GRID_BLOCK, m = taut__min(GRID_BLOCK, c->n - i);
         float  mean = kernels->count(&u, src + i, i, m, &binning, s->bins);
         s->counts[GRID_STAT_BLOCK + octave_of(mean, up, s->lowest)] += 1;
+        s->equal += equal_pairs(&one, src + i, i, m);
         s->sampled += (double)m;
     }
 }
@@ -96,6 +112,7 @@ static void add_counts(double *stats, sampling *s, double elems)
     grid_shift_octaves(stats, lowest - taut__grid_lowest(stats));
     for (int k = GRID_STAT_BIN; k < GRID_STAT_LOWEST; k++) stats[k] += s->counts[k];
     stats[GRID_STAT_SAMPLED] += s->sampled;
+    stats[GRID_STAT_EQUAL] += s->equal;
     stats[GRID_STAT_N] += elems;
     stats[GRID_STAT_LOWEST] = lowest * stats[GRID_STAT_N];
 }
@@ -130,10 +147,26 @@ taut_status taut__grid_collect_stats(const taut_call *c, const float *src, doubl
 
 /* ---- estimates ---- */
 
+/* What the few values of a tensor may err beside the mean of what values in their bins would; in steps, squared. */
+static double few_margin(const double *stats, double alike, double octave, double dead)
+{
+    double spread = 0, worst = 0;
+    for (int b = 0; b < GRID_BINS; b++) {
+        int    part = b % GRID_BINS_PER_OCTAVE;
+        double width = octave / GRID_BINS_PER_OCTAVE, from = octave + width * part, to = octave + width * (part + 1);
+        double count = stats[GRID_STAT_BIN + b], mean = grid_mean_within(from, to, width, dead);
+        worst += count * (grid_worst_within(from, to, dead) - mean);
+        if (count > 0) spread = fmax(spread, grid_spread_within(from, to, width, mean, dead));
+        if (part == GRID_BINS_PER_OCTAVE - 1) octave *= 2;
+    }
+    return grid_few_margin(stats, alike, spread, worst);
+}
+
 double taut__grid_estimate_error(const double *stats, double step, double dead)
 {
     if (!(stats[GRID_STAT_SAMPLED] > 0) || stats[GRID_STAT_BAD] > 0) return 0;
-    double octave = ldexp(1.0, taut__grid_lowest(stats)) / step, sum = 0, before = grid_error_integral(octave, dead);
+    double first = ldexp(1.0, taut__grid_lowest(stats)) / step, octave = first, sum = 0, alike = grid_alike(stats);
+    double before = grid_error_integral(octave, dead);
     for (int b = 0; b < GRID_BINS; b++) {
         double width = octave / GRID_BINS_PER_OCTAVE, to = octave + width * (b % GRID_BINS_PER_OCTAVE + 1);
         double after = grid_error_integral(to, dead);
@@ -141,6 +174,7 @@ double taut__grid_estimate_error(const double *stats, double step, double dead)
         before = after;
         if (b % GRID_BINS_PER_OCTAVE == GRID_BINS_PER_OCTAVE - 1) octave *= 2;
     }
+    if (alike > 0) sum += few_margin(stats, alike, first, dead);
     return sum * step * step * stats[GRID_STAT_N] / stats[GRID_STAT_SAMPLED];
 }
 

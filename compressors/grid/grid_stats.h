@@ -22,7 +22,8 @@ enum {
     GRID_STAT_ABS = 4,     /* sum of |t| */
     GRID_BRIEF = 5,        /* the first ones tell how large the tensor is; the others, which change slowly, its shape */
     GRID_STAT_SAMPLED = 5, /* elements in the bins: large tensors are sampled by blocks of 64 */
-    GRID_STAT_BIN = 6,     /* counts of t, four bins to the octave: exponent and two bits of mantissa */
+    GRID_STAT_EQUAL = 6,   /* pairs of sampled elements, half a block apart, of one magnitude that is not 0 */
+    GRID_STAT_BIN = 7,     /* counts of t, four bins to the octave: exponent and two bits of mantissa */
     GRID_STAT_BLOCK = GRID_STAT_BIN + GRID_BINS, /* counts of sampled blocks by octave of their mean t */
     GRID_STAT_LOWEST =
         GRID_STAT_BLOCK + GRID_OCTAVES, /* sum over the elements of the exponent at which bin 0 begins: see grid.h */

@@ -2,26 +2,18 @@
  * few hundred numbers for the scheduler instead of the gradient. The same numbers as the CPU's, bit for bit: sums of doubles run in
  * the order of grid_unit.h (eight lanes over a chunk, chunks one after the other), so eight threads of a block add what the others
  * prepare. */
+#include "grid_cuda_bins.h"
 #include "grid_cuda_sums.h"
 #include "grid.h"
 #include "grid_steps.h"
 #include <float.h>
 
-enum {
-    ROUND = 32, /* blocks of 64 elements between two barriers */
-    /* Counted by exponent first, of all that floats have, since the window goes with the norm: place 0 is zero, then 2^-150 and up. */
-    LOWEST = -151,
-    OCTAVES = 128 - LOWEST + 1,
-    BINS = OCTAVES * GRID_BINS_PER_OCTAVE,
-    COUNTERS = BINS + OCTAVES,
-    TINY = 24, /* octaves by which what is denormal is raised */
-};
+enum { ROUND = 32 }; /* blocks of 64 elements between two barriers */
 
 struct stats_work {             /* per launch */
     double             *sums;   /* per chunk: GRID_SUMS or GRID_STEPS */
-    unsigned long long *counts; /* per job: bins, octaves, sampled elements */
+    unsigned long long *counts; /* per job: bins, octaves, sampled elements, equal pairs */
 };
-enum { COUNTS = COUNTERS + 1 };
 
 struct candidate_steps {
     float step[GRID_STEPS];
@@ -56,20 +48,6 @@ static __device__ __forceinline__ bool is_sampled(uint64_t block, uint64_t strid
     return stride == 1 || block == grid_sampled_block(block / stride, stride);
 }
 
-/* Octave of t >= 0 from LOWEST on; raised: t * 2^TINY, for denormals. Two bits of mantissa go to *part. 0: zero, or next to it. */
-static __device__ __forceinline__ uint32_t octave_of(float t, float raised, uint32_t *part)
-{
-    bool     tiny = t < FLT_MIN;
-    uint32_t bits = taut__bits(tiny ? raised : t) & 0x7fffffff;
-    int32_t  octave = (int32_t)(bits >> 23) - 127 - (tiny ? TINY : 0) - LOWEST;
-    *part = bits >> 21 & 3;
-    if (bits < 0x00800000 || octave < 1) {
-        *part = 0;
-        return 0;
-    }
-    return (uint32_t)min(octave, (int32_t)OCTAVES - 1);
-}
-
 /* Norms, histogram and block means of chunk k. A block of threads. */
 static __global__ void __launch_bounds__(THREADS)
     grid_stats_chunks(const __grid_constant__ taut__cuda_batch batch, stats_work w, bool brief)
@@ -83,7 +61,7 @@ static __global__ void __launch_bounds__(THREADS)
              stride = grid_sample_stride(j->elems ? j->elems : j->n);
     grid_warp_unit u = unit_at_step(j, 1, 0.5f);
     double         sum = 0; /* threads 0..7: scaled; 32..39: plain; 64..71: magnitudes, scaled */
-    uint32_t       lane = TAUT_LANE, warp = threadIdx.x / TAUT_WARP, sampled = 0;
+    uint32_t       lane = TAUT_LANE, warp = threadIdx.x / TAUT_WARP, sampled = 0, equal = 0;
     for (uint32_t i = threadIdx.x; i < COUNTERS; i += THREADS) bins[i] = 0;
     __syncthreads();
     for (uint64_t base = 0; base < n; base += ROUND * GRID_BLOCK) {
@@ -100,28 +78,22 @@ static __global__ void __launch_bounds__(THREADS)
             uint64_t at = base + block * GRID_BLOCK;
             if (at >= n) continue;
             uint64_t m = taut__min(GRID_BLOCK, n - at);
-            float    t[2], raised[2];
+            float    t[2], raised[2], unit[2];
+            uint32_t bits[2];
             for (uint32_t h = 0; h < 2; h++) {
                 uint32_t e = lane + 32 * h;
                 float    s = 0, d = e < m ? u.at(first + at + e) : 1;
                 if (e < m) s = u.divide ? x[b][h] / d : x[b][h] * u.inv;
                 scaled[block * GRID_BLOCK + e] = s;
                 plain[block * GRID_BLOCK + e] = x[b][h];
+                unit[h] = d;
+                bits[h] = taut__bits(x[b][h]) & 0x7fffffff;
                 t[h] = fabsf(s);
                 raised[h] = fabsf(u.divide ? x[b][h] / (d * 0x1p-24f) : x[b][h] * (u.inv * 0x1p24f));
             }
             if (brief || !is_sampled((j->first + first + at) / GRID_BLOCK, stride)) continue;
-            for (uint32_t h = 0; h < 2; h++) {
-                uint32_t part, octave = octave_of(t[h], raised[h], &part);
-                if (lane + 32 * h < m) atomicAdd(&bins[octave * GRID_BINS_PER_OCTAVE + part], 1u);
-            }
-            float    mean = t[0] + t[1], high = raised[0] + raised[1];
-            uint32_t part;
-            for (uint32_t d = 16; d > 0; d /= 2) {
-                mean += __shfl_down_sync(TAUT_ALL, mean, d);
-                high += __shfl_down_sync(TAUT_ALL, high, d);
-            }
-            if (lane == 0) atomicAdd(&bins[BINS + octave_of(mean / (float)m, high / (float)m, &part)], 1u);
+            count_block(bins, t, raised, (uint32_t)m);
+            equal += bits[0] != 0 && bits[0] == bits[1] && unit[0] == unit[1];
             if (lane == 0) sampled += (uint32_t)m;
         }
         __syncthreads();
@@ -140,23 +112,7 @@ static __global__ void __launch_bounds__(THREADS)
     for (uint32_t i = threadIdx.x; i < COUNTERS; i += THREADS)
         if (bins[i]) atomicAdd(&counts[i], (unsigned long long)bins[i]);
     if (sampled) atomicAdd(&counts[COUNTERS], (unsigned long long)sampled);
-}
-
-/* Counts by octave of floats into the bins and the blocks of the window that begins at `lowest`. Whole numbers: in any order. */
-static __device__ void count_in_window(const unsigned long long *counts, int lowest, unsigned long long *bin,
-                                       unsigned long long *block)
-{
-    for (int i = (int)threadIdx.x; i < OCTAVES; i += THREADS) {
-        int to = i == 0             ? 0
-                 : i == OCTAVES - 1 ? GRID_OCTAVES
-                                    : i + LOWEST - lowest; /* octave of the window; means beyond all floats: the last */
-        for (int q = 0; q < GRID_BINS_PER_OCTAVE; q++) {
-            int at = i == 0 || to < 0 ? 0 : to >= GRID_OCTAVES ? GRID_BINS - 1 : to * GRID_BINS_PER_OCTAVE + q;
-            if (counts[i * GRID_BINS_PER_OCTAVE + q]) atomicAdd(&bin[at], counts[i * GRID_BINS_PER_OCTAVE + q]);
-        }
-        if (counts[BINS + i])
-            atomicAdd(&block[to < 0 ? 0 : to >= GRID_OCTAVES ? GRID_OCTAVES - 1 : to], counts[BINS + i]);
-    }
+    if (equal) atomicAdd(&counts[COUNTERS + 1], (unsigned long long)equal);
 }
 
 /* stats[0..GRID_STATS) += of each job, as taut__grid_collect_stats() adds them. A block per job. */
@@ -193,6 +149,7 @@ static __global__ void __launch_bounds__(THREADS)
         j->stats[GRID_STAT_PLAIN2] = stats[GRID_STAT_PLAIN2] + sum[1];
         j->stats[GRID_STAT_ABS] = stats[GRID_STAT_ABS] + sum[2];
         j->stats[GRID_STAT_SAMPLED] = stats[GRID_STAT_SAMPLED] + (double)counts[COUNTERS];
+        j->stats[GRID_STAT_EQUAL] = stats[GRID_STAT_EQUAL] + (double)counts[COUNTERS + 1];
     } else {
         j->stats[GRID_STAT_BAD] = stats[GRID_STAT_BAD] + 1;
         taut_flag(j, TAUT__CUDA_NOT_FINITE);
@@ -263,21 +220,40 @@ static __global__ void __launch_bounds__(THREADS)
 
 /* ---- from statistics to a step: a block of threads per job ---- */
 
+/* The sum, in order, and the largest, of what threads have. The same in all threads. term: scratch. */
+struct over_bins {
+    double sum, most;
+};
+static __device__ over_bins gather(double mine, double *term)
+{
+    over_bins r = {0, 0};
+    if (threadIdx.x < GRID_BINS) term[threadIdx.x] = mine;
+    __syncthreads();
+    for (int b = 0; b < GRID_BINS; b++) r.sum += term[b], r.most = fmax(r.most, term[b]);
+    __syncthreads();
+    return r;
+}
+
+/* few_margin() of grid_stats.c, from..to being this thread's bin. */
+static __device__ double few_margin(const double *stats, double alike, double count, double from, double to,
+                                    double width, double dead, double *term)
+{
+    double mean = grid_mean_within(from, to, width, dead);
+    double spread = gather(count > 0 ? grid_spread_within(from, to, width, mean, dead) : 0, term).most;
+    double worst = gather(count * (grid_worst_within(from, to, dead) - mean), term).sum;
+    return grid_few_margin(stats, alike, spread, worst);
+}
+
 /* taut__grid_estimate_error(): what each bin adds by a thread, their sum in order. The same answer in all threads. */
 static __device__ double estimated_error(const double *stats, double step, double dead, double *term)
 {
     double   octave = ldexp(ldexp(1.0, grid_lowest(stats)) / step, (int)(threadIdx.x / GRID_BINS_PER_OCTAVE));
-    double   width = octave / GRID_BINS_PER_OCTAVE;
+    double   width = octave / GRID_BINS_PER_OCTAVE, alike = grid_alike(stats);
     uint32_t part = threadIdx.x % GRID_BINS_PER_OCTAVE;
-    if (threadIdx.x < GRID_BINS) {
-        double before = grid_error_integral(part ? octave + width * part : octave, dead),
-               after = grid_error_integral(octave + width * (part + 1), dead);
-        term[threadIdx.x] = stats[GRID_STAT_BIN + threadIdx.x] * (after - before) / width;
-    }
-    __syncthreads();
-    double sum = 0;
-    for (int b = 0; b < GRID_BINS; b++) sum += term[b];
-    __syncthreads();
+    double   from = octave + width * part, to = octave + width * (part + 1);
+    double   count = threadIdx.x < GRID_BINS ? stats[GRID_STAT_BIN + threadIdx.x] : 0;
+    double   sum = gather(count * (grid_error_integral(to, dead) - grid_error_integral(from, dead)) / width, term).sum;
+    if (alike > 0) sum += few_margin(stats, alike, count, from, to, width, dead, term);
     return sum * step * step * stats[GRID_STAT_N] / stats[GRID_STAT_SAMPLED];
 }
 

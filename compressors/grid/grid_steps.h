@@ -60,6 +60,47 @@ TAUT_INLINE double grid_error_integral(double t, double dead)
            3;
 }
 
+/* Likewise, of its square. */
+TAUT_INLINE double grid_square_integral(double t, double dead)
+{
+    double lower = 1 - dead, k = floor(t + lower), e = t - k;
+    double below = lower * lower * lower * lower * lower, above = dead * dead * dead * dead * dead;
+    if (k < 1) return t * t * t * t * t / 5;
+    return (above + (k - 1) * (above + below) + e * e * e * e * e + below) / 5;
+}
+
+/* Of the squared errors, in steps, of values that are evenly spread over from..to: their mean; their variance; the largest. */
+TAUT_INLINE double grid_mean_within(double from, double to, double width, double dead)
+{
+    return (grid_error_integral(to, dead) - grid_error_integral(from, dead)) / width;
+}
+TAUT_INLINE double grid_spread_within(double from, double to, double width, double mean, double dead)
+{
+    double square = (grid_square_integral(to, dead) - grid_square_integral(from, dead)) / width;
+    return fmax(square - mean * mean, 0.0);
+}
+
+TAUT_INLINE double grid_worst_within(double from, double to, double dead)
+{
+    double lower = 1 - dead, k = floor(from + lower), at = fmax(fabs(from - k), fabs(to - k));
+    return floor(to + lower) > k ? dead * dead : at * at;
+}
+
+/* Values of which there are few lie anywhere in their bins, and all elements of one value err alike. Of two elements taken at random: how
+ * often are they of one value other than 0? 0: hardly ever, since errors of 200 values come to their mean. */
+TAUT_INLINE double grid_alike(const double *stats)
+{
+    double alike = stats[GRID_STAT_SAMPLED] > 0 ? 2 * stats[GRID_STAT_EQUAL] / stats[GRID_STAT_SAMPLED] : 0;
+    return alike >= 0.005 ? fmin(alike, 1.0) : 0;
+}
+/* By how much the sum of squared errors may be above that of spread values. spread: the largest variance within a bin, as if all values had
+ * it; worst: what it would be if all erred as much as they can. */
+TAUT_INLINE double grid_few_margin(const double *stats, double alike, double spread, double worst)
+{
+    const double sigmas = 4; /* values that are multiples of one err together */
+    return fmin(sigmas * stats[GRID_STAT_SAMPLED] * sqrt(alike * spread), worst);
+}
+
 /* ---- steps ---- */
 
 /* Steps are numbered: 128 per octave, in order. */

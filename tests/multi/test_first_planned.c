@@ -12,10 +12,34 @@ static const double ROUNDING = 1e-13; /* of the exact sums' float32, squared and
 
 static const truth_shape shapes[] = {{"a", 256, 160}, {"bias", 1, 192}, {"b", 160, 64}};
 
-typedef enum kind { UNIFORM, SINE, TWO, TWO_NOISY, THREE, TRIANGLE, GAUSSIAN, LAPLACE, HEAVY, SHARED, KINDS } kind;
+typedef enum kind {
+    UNIFORM,
+    SINE,
+    TWO,
+    TWO_NOISY,
+    THREE,
+    SIXTEEN,
+    MINIFLOAT,
+    TRIANGLE,
+    GAUSSIAN,
+    LAPLACE,
+    HEAVY,
+    SHARED,
+    KINDS
+} kind;
 
-static const char *const kind_name[] = {"uniform",  "arcsine",  "two levels", "two noisy levels", "three levels",
-                                        "triangle", "Gaussian", "Laplace",    "heavy tails",      "half shared"};
+static const char *const kind_name[] = {"uniform",
+                                        "arcsine",
+                                        "two levels",
+                                        "two noisy levels",
+                                        "three levels",
+                                        "sixteen levels",
+                                        "three bits of mantissa",
+                                        "triangle",
+                                        "Gaussian",
+                                        "Laplace",
+                                        "heavy tails",
+                                        "half shared"};
 
 static double uniform(uint64_t a, uint64_t b, uint64_t c)
 {
@@ -27,6 +51,13 @@ static double gaussian(uint64_t a, uint64_t b, uint64_t c)
     return sqrt(-2 * log(uniform(a, b, c))) * cos(2 * acos(-1) * uniform(a, b + 1000, c));
 }
 
+static double minifloat(double x)
+{
+    int    e;
+    double m = frexp(x, &e);
+    return ldexp(rint(16 * m) / 16, e);
+}
+
 static double value(kind k, uint64_t rank, uint64_t step, uint64_t i)
 {
     double u = 2 * uniform(step, rank, i) - 1;
@@ -35,6 +66,8 @@ static double value(kind k, uint64_t rank, uint64_t step, uint64_t i)
     case TWO: return copysign(0.6, u);
     case TWO_NOISY: return copysign(1, u) + 0.1 * gaussian(step, rank, i);
     case THREE: return round(1.5 * u);
+    case SIXTEEN: return 0.7 * floor(8 * u) + 0.35;
+    case MINIFLOAT: return minifloat(gaussian(step, rank, i));
     case TRIANGLE: return u + 2 * uniform(step, rank + 500, i) - 1;
     case GAUSSIAN: return gaussian(step, rank, i);
     case LAPLACE: return copysign(log(1 - fabs(u)), u);
@@ -90,7 +123,7 @@ static seen run(kind k, const char *budget, const char *objective, int ranks)
         r.over += q > 1.1;
         r.uncounted += q > 1.1 && !x->counted;
     }
-    printf("  %-17s %-18s %-5s %d ranks: first %.3f worst %.3f, %d of %d over, %d unseen\n", kind_name[k], budget,
+    printf("  %-22s %-18s %-5s %d ranks: first %.3f worst %.3f, %d of %d over, %d unseen\n", kind_name[k], budget,
            objective, ranks, r.first, r.worst, r.over, r.planned, r.uncounted);
     return r;
 }
@@ -105,13 +138,13 @@ START_TEST(keeps_its_budget)
     for (int b = 0; b < BUDGETS; b++)
         for (int r = 0; r < 4; r++)
             for (int o = 0; o < 2; o++) {
-                if (!suite_long() && (3 * b + r + 4 * o + _i) % 16) continue;
+                bool few = _i >= TWO && _i <= MINIFLOAT && b == 1 && r == 0 && o == 0; /* what overstepped once */
+                if (!suite_long() && !few && (3 * b + r + 4 * o + _i) % 16) continue;
                 seen s = run((kind)_i, budgets[b], o ? "time" : "bytes", ranks[r]);
                 ck_assert_int_eq(s.uncounted, 0);
-                /* grid's histogram takes values to be spread within a bin: of a few single ones it errs by up to 3 */
-                bool single = _i == TWO || _i == THREE;
-                ck_assert_int_le(s.over, single ? s.planned / 2 : 1);
-                ck_assert_double_le(s.worst, single ? 3 : 1.2);
+                ck_assert_int_le(s.over, 1);
+                ck_assert_double_le(s.worst, 1.2);
+                ck_assert_double_le(s.first, 1.1);
             }
 }
 END_TEST
