@@ -1,4 +1,4 @@
-/* test_fuzz_logs.c : checkpoints, traces and logs: the fuzz targets over their corpus and over what is written, damaged. LONG=1: a million damaged
+/* test_fuzz_logs.c : checkpoints, traces, records and logs: the fuzz targets over their corpus and over what is written, damaged. LONG=1: a million damaged
  * inputs each. */
 #define LLVMFuzzerTestOneInput fuzz_state
 #include "tests/fuzz/fuzz_state.c"
@@ -9,12 +9,15 @@
 #define LLVMFuzzerTestOneInput fuzz_log
 #include "tests/fuzz/fuzz_log.c"
 #undef LLVMFuzzerTestOneInput
+#define LLVMFuzzerTestOneInput fuzz_record
+#include "tests/fuzz/fuzz_record.c"
+#undef LLVMFuzzerTestOneInput
 #include "../support/fuzz_case.h"
 
 static const struct {
     const char  *name;
     fuzz_target *target;
-} targets[] = {{"state", fuzz_state}, {"trace", fuzz_trace}, {"log", fuzz_log}};
+} targets[] = {{"state", fuzz_state}, {"trace", fuzz_trace}, {"log", fuzz_log}, {"record", fuzz_record}};
 
 /* What has made trouble once, or covers something that nothing else does (tests/fuzz/run.sh minimises it). */
 START_TEST(corpus)
