@@ -19,8 +19,10 @@
     type(&name)[count] = *static_cast<type(*)[count]>(cuda_host::shared_static(&name##_tag, sizeof(type[count])))
 #define TAUT_SHARED_DYNAMIC(type, name) type *name = static_cast<type *>(cuda_host::shared_dynamic())
 #define TAUT_UNROLL
+#define TAUT_ROLLED /* before the loops of rare paths, which are not to take registers from the others */
 #else
 #define TAUT_UNROLL _Pragma("unroll")
+#define TAUT_ROLLED _Pragma("unroll 1")
 #define TAUT_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                                    \
     kernel<<<grid, block, shared_bytes, stream>>>(__VA_ARGS__)
 #define TAUT_SHARED(type, name, count) __shared__ __align__(16) type name[count]
