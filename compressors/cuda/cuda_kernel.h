@@ -22,7 +22,7 @@
 #define TAUT_ROLLED
 #else
 #define TAUT_UNROLL _Pragma("unroll")
-#define TAUT_ROLLED _Pragma("unroll 1") /* code that is long misses the instruction cache */
+#define TAUT_ROLLED _Pragma("unroll 1") /* before rare paths, and loops whose code would miss the instruction cache */
 #define TAUT_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                                    \
     kernel<<<grid, block, shared_bytes, stream>>>(__VA_ARGS__)
 #define TAUT_SHARED(type, name, count) __shared__ __align__(16) type name[count]

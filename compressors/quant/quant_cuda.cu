@@ -9,100 +9,126 @@
 
 /* ---- encoding ---- */
 
+template <bool EVEN>
 static __device__ __forceinline__ void put_codes(const quant_params &p, const bucket_place &w, uint32_t tile, octet c,
                                                  uint8_t *tail)
 {
     uint8_t *codes = w.j->payload + w.codes_at + w.at / 8 * p.bits;
     put_tile(p.bits, tile, w.m, c, codes);
-    if (w.m % 64) put_tail(p.bits, tile, w.m, c, codes, tail);
+    if (!EVEN && w.m % 64) put_tail(p.bits, tile, w.m, c, codes, tail);
 }
+template <bool EVEN>
 static __device__ __forceinline__ void pack_tile(const quant_params &p, const quant_unit &u, const bucket_place &w,
                                                  eight x, uint32_t tile, uint8_t *tail)
 {
     octet c = codes_for(u, x, tile);
-    put_codes(p, w, tile, c, tail);
+    put_codes<EVEN>(p, w, tile, c, tail);
     if (!w.j->err) return;
     TAUT_UNROLL
     for (uint32_t k = 0; k < 8; k++) x.v[k] = x.v[k] - value_of(u, c, k);
-    store8(w.j->err, TAUT_F32, w.at + place(tile), w.at + w.m, w.even, x);
+    store8<EVEN>(w.j->err, TAUT_F32, w.at + place(tile), w.at + w.m, x);
 }
-
 /* The buckets that float32 cannot carry, and those that hold NaN or Inf; rare. */
-template <class SOURCE>
-static __device__ __forceinline__ void pack_odd(const quant_params &p, const quant_bucket &b, const bucket_place &w,
-                                                const SOURCE &from, uint8_t *tail)
+static __device__ __forceinline__ void pack_tile_odd(const quant_params &p, const quant_bucket &b,
+                                                     const bucket_place &w, eight x, uint32_t tile, uint8_t *tail)
 {
     quant_exact unit = quant_exact_unit(&p, &b);
-    for (uint32_t t = 0; t * TILE < w.m; t++) {
-        eight    x;
-        uint32_t q[8];
-        from.template tiles<1>(p, w, t, &x);
-        TAUT_UNROLL
-        for (uint32_t k = 0; k < 8; k++) {
-            bool     here = b.kind != QUANT_VOID && place_of(t, k) < w.m;
-            uint32_t r = randoms(b.unit, t, k % 4) >> k / 4 * 16 & 0xffff;
-            q[k] = here ? quant_exact_code(&b.unit, &unit, x.v[k], r) << 16 : 0;
-            x.v[k] = here ? taut__residual(x.v[k], quant_exact_value(&b.unit, &unit, q[k] >> 16)) : 0;
-        }
-        octet c = {pack4(q), pack4(q + 4)};
-        put_codes(p, w, t, c, tail);
-        if (w.j->err) store8(w.j->err, TAUT_F32, w.at + place(t), w.at + w.m, w.even, x);
+    uint32_t    q[8];
+    TAUT_ROLLED
+    for (uint32_t k = 0; k < 8; k++) {
+        bool     here = b.kind != QUANT_VOID && place_of(tile, k) < w.m;
+        uint32_t r = randoms(b.unit, tile, k % 4) >> k / 4 * 16 & 0xffff;
+        q[k] = here ? quant_exact_code(&b.unit, &unit, x.v[k], r) << 16 : 0;
+        x.v[k] = here ? taut__residual(x.v[k], quant_exact_value(&b.unit, &unit, q[k] >> 16)) : 0;
     }
+    octet c = {pack4(q), pack4(q + 4)};
+    put_codes<false>(p, w, tile, c, tail);
+    if (w.j->err) store8<false>(w.j->err, TAUT_F32, w.at + place(tile), w.at + w.m, x);
 }
 
-/* TILES > 0: so many tiles stay in registers; 0: they are read again. */
-template <int TILES, class SOURCE>
-static __device__ __forceinline__ void encode_bucket(const quant_params &p, const bucket_place &w, const taut__rng &rng,
+static __device__ __forceinline__ void find_unit(const quant_params &p, const bucket_place &w, const taut__rng &rng,
+                                                 const seen &s, quant_bucket *b)
+{
+    b->unit = quant_unit_for(&p);
+    settle(p, s, b);
+    b->unit.rng = rng;
+    b->unit.counter = (uint32_t)((w.j->first + w.at) / 2);
+    put_meta(p, *b, w);
+}
+/* A bucket of any kind, from a tile to the next; where its unit is known, only codes are made. */
+template <class SOURCE>
+static __device__ __forceinline__ void encode_slowly(const quant_params &p, const bucket_place &w, const taut__rng &rng,
                                                      const SOURCE &from, uint8_t *tail)
+{
+    quant_bucket b;
+    eight        x;
+    seen         s = nothing_seen();
+    for (uint32_t t = 0; t * TILE < w.m; t++) {
+        from.template tiles<1, false>(p, w, t, &x);
+        see<false>(&s, p.norm, x, t, w.m);
+    }
+    find_unit(p, w, rng, s, &b);
+    bool fast = quant_is_fast(&p, &b);
+    for (uint32_t t = 0; t * TILE < w.m; t++) {
+        from.template tiles<1, false>(p, w, t, &x);
+        if (fast) pack_tile<false>(p, b.unit, w, x, t, tail);
+        else pack_tile_odd(p, b, w, x, t, tail);
+    }
+}
+/* An even one: TILES > 0: so many tiles stay in registers; 0: they are read again. False, and nothing done, where float32 cannot carry it. */
+template <int TILES, class SOURCE>
+static __device__ __forceinline__ bool encode_even(const quant_params &p, const bucket_place &w, const taut__rng &rng,
+                                                   const SOURCE &from)
 {
     enum { KEPT = TILES > 0 ? TILES : 1 };
     eight        x[KEPT];
     quant_bucket b;
     seen         s = nothing_seen();
-    b.unit = quant_unit_for(&p);
     for (uint32_t t = 0; t == 0 || (TILES == 0 && t * TILE < w.m); t++) {
-        from.template tiles<KEPT>(p, w, t, x);
+        from.template tiles<KEPT, true>(p, w, t, x);
         TAUT_UNROLL
-        for (uint32_t i = 0; i < KEPT; i++) see(&s, p.norm, x[i], t + i, w.m);
+        for (uint32_t i = 0; i < KEPT; i++) see<true>(&s, p.norm, x[i], t + i, w.m);
     }
-    settle(p, s, &b);
-    b.unit.rng = rng;
-    b.unit.counter = (uint32_t)((w.j->first + w.at) / 2);
-    put_meta(p, b, w);
-    if (!quant_is_fast(&p, &b)) {
-        pack_odd(p, b, w, from, tail);
-        return;
-    }
+    find_unit(p, w, rng, s, &b);
+    if (!quant_is_fast(&p, &b)) return false;
     for (uint32_t t = 0; t == 0 || (TILES == 0 && t * TILE < w.m); t++) {
-        if (TILES == 0) from.template tiles<KEPT>(p, w, t, x);
+        if (TILES == 0) from.template tiles<KEPT, true>(p, w, t, x);
         TAUT_UNROLL
         for (uint32_t i = 0; i < KEPT; i++)
-            if ((t + i) * TILE < w.m) pack_tile(p, b.unit, w, x[i], t + i, tail);
+            if ((t + i) * TILE < w.m) pack_tile<true>(p, b.unit, w, x[i], t + i, nullptr);
     }
+    return true;
+}
+template <int TILES, class SOURCE>
+static __device__ __forceinline__ void encode_bucket(const quant_params &p, const bucket_place &w, const taut__rng &rng,
+                                                     const SOURCE &from, uint8_t *tail)
+{
+    if (w.even && encode_even<TILES>(p, w, rng, from)) return;
+    encode_slowly(p, w, rng, from, tail);
 }
 
 /* Warps take `each` buckets one after the other: what is the same in all of a job they find out once. */
 struct warp_share {
-    uint64_t at, end;
+    uint32_t at, end;
 };
 static __device__ __forceinline__ warp_share share_of(const taut__cuda_batch &b, uint32_t each)
 {
     warp_share s;
-    s.at = ((uint64_t)blockIdx.x * WARPS + threadIdx.x / TAUT_WARP) * each;
-    s.end = taut__min(b.units, s.at + each);
+    s.at = (blockIdx.x * WARPS + threadIdx.x / TAUT_WARP) * each; /* units are below 2^31 */
+    s.end = min((uint32_t)b.units, s.at + each);
     return s;
 }
 /* The random numbers of a bucket: another key for each job, and for every 2^33 elements. */
 struct keys {
     const taut__cuda_job *j;
-    uint64_t              high;
+    uint32_t              high;
     taut__rng             rng;
 };
 static __device__ __forceinline__ void keys_for(keys *k, const bucket_place &w)
 {
     uint64_t counter = (w.j->first + w.at) / 2;
-    if (k->j == w.j && k->high == counter >> 32) return;
-    k->j = w.j, k->high = counter >> 32;
+    if (k->j == w.j && k->high == (uint32_t)(counter >> 32)) return;
+    k->j = w.j, k->high = (uint32_t)(counter >> 32);
     k->rng = taut__rng_of(w.j->seed, counter);
 }
 
@@ -114,7 +140,7 @@ static __global__ void __launch_bounds__(WARPS *TAUT_WARP, TILES == 4 ? 2 : 3)
     keys        rng = {nullptr, 0, {0, 0}};
     from_memory from = {batch.dtype};
     warp_share  share = share_of(batch, each);
-    for (uint64_t u = share.at; u < share.end; u++) {
+    for (uint32_t u = share.at; u < share.end; u++) {
         bucket_place w = bucket_of(batch, p, u);
         put_header(p, w);
         keys_for(&rng, w);
@@ -139,7 +165,7 @@ static __global__ void __launch_bounds__(WARPS *TAUT_WARP, 2)
     from_peers from = {batch.dtype, batch.peer_count, batch.factor};
     warp_share share = share_of(batch, each);
     bool       fit = false;
-    for (uint64_t u = share.at; u < share.end; u++) {
+    for (uint32_t u = share.at; u < share.end; u++) {
         bucket_place w = bucket_of(batch, p, u);
         if (rng.j != w.j) fit = peers_fit(p, w.j, batch.peer_count);
         keys_for(&rng, w);
@@ -151,10 +177,10 @@ static __global__ void __launch_bounds__(WARPS *TAUT_WARP, 2)
 
 /* ---- decoding ---- */
 
-/* What is read of N tiles is under way before the first is written. */
+/* Tiles t.. of an even bucket; false, and nothing done, where it is not PLAIN. All that is read is under way before any of it is used. */
 template <int N>
-static __device__ __forceinline__ void decode_tiles(const taut__cuda_batch &batch, const quant_params &p,
-                                                    const bucket_place &w, const quant_unit &unit, uint32_t t, bool add)
+static __device__ __forceinline__ bool decode_tiles(const taut__cuda_batch &batch, const quant_params &p,
+                                                    const bucket_place &w, uint32_t t, bool add)
 {
     const uint8_t *codes = w.j->payload + w.codes_at + w.at / 8 * p.bits;
     plane_words    words[N];
@@ -162,35 +188,34 @@ static __device__ __forceinline__ void decode_tiles(const taut__cuda_batch &batc
     TAUT_UNROLL
     for (uint32_t i = 0; i < N; i++) words[i] = fetch_tile(p.bits, t + i, w.m, codes);
     TAUT_UNROLL
-    for (uint32_t i = 0; i < N && add; i++)
-        x[i] = load8(w.j->dst, batch.dtype, w.at + place(t + i), w.at + w.m, w.even);
+    for (uint32_t i = 0; i < N && add; i++) x[i] = load8<true>(w.j->dst, batch.dtype, w.at + place(t + i), w.at + w.m);
+    quant_bucket b = get_meta(p, w.j->payload, w.k);
+    if (b.kind != QUANT_PLAIN) return false;
     TAUT_UNROLL
     for (uint32_t i = 0; i < N; i++) {
         if ((t + i) * TILE >= w.m) break;
-        octet c = codes_of(p.bits, words[i]);
-        if (w.m % 64) get_tail(p.bits, t + i, w.m, codes, &c);
+        add_values(p, b, codes_of(p.bits, words[i]), add, &x[i]);
         TAUT_UNROLL
-        for (uint32_t k = 0; k < 8; k++) {
-            float v = value_of(unit, c, k);
-            if (add) v = x[i].v[k] + v;
-            x[i].v[k] = batch.factor == 1 ? v : v * batch.factor;
-        }
-        store8(w.j->dst, batch.dtype, w.at + place(t + i), w.at + w.m, w.even, x[i]);
+        for (uint32_t k = 0; k < 8; k++)
+            if (batch.factor != 1) x[i].v[k] *= batch.factor;
+        store8<true>(w.j->dst, batch.dtype, w.at + place(t + i), w.at + w.m, x[i]);
     }
+    return true;
 }
-static __device__ __forceinline__ void decode_odd(const taut__cuda_batch &batch, const quant_params &p,
-                                                  const bucket_place &w, bool add)
+/* A bucket of any kind */
+static __device__ __forceinline__ void decode_slowly(const taut__cuda_batch &batch, const quant_params &p,
+                                                     const bucket_place &w, bool add)
 {
     const uint8_t *codes = w.j->payload + w.codes_at + w.at / 8 * p.bits;
     quant_bucket   b = get_meta(p, w.j->payload, w.k);
     for (uint32_t t = 0; t * TILE < w.m; t++) {
         uint64_t i = w.at + place(t), end = w.at + w.m;
         octet    c = get_codes(p.bits, t, w.m, codes);
-        eight    x = load8(w.j->dst, batch.dtype, i, add ? end : 0, w.even);
-        add_odd(p, b, c, add, &x);
+        eight    x = load8<false>(w.j->dst, batch.dtype, i, add ? end : 0);
+        add_values(p, b, c, add, &x);
         for (uint32_t k = 0; k < 8; k++)
             if (batch.factor != 1) x.v[k] *= batch.factor;
-        store8(w.j->dst, batch.dtype, i, end, w.even, x);
+        store8<false>(w.j->dst, batch.dtype, i, end, x);
     }
 }
 
@@ -200,7 +225,7 @@ static __global__ void __launch_bounds__(WARPS *TAUT_WARP, 3)
     warp_share            share = share_of(batch, each);
     const taut__cuda_job *known = nullptr;
     bool                  fit = false;
-    for (uint64_t u = share.at; u < share.end; u++) {
+    for (uint32_t u = share.at; u < share.end; u++) {
         bucket_place w = bucket_of(batch, p, u);
         if (known != w.j) {
             known = w.j;
@@ -208,10 +233,9 @@ static __global__ void __launch_bounds__(WARPS *TAUT_WARP, 3)
             if (!fit && TAUT_LANE == 0) taut_flag(w.j, TAUT__CUDA_CORRUPT);
         }
         if (!fit || w.m == 0) continue;
-        quant_bucket b = get_meta(p, w.j->payload, w.k);
-        if (b.kind != QUANT_PLAIN) decode_odd(batch, p, w, add);
-        else
-            for (uint32_t t = 0; t * TILE < w.m; t += 2) decode_tiles<2>(batch, p, w, b.unit, t, add);
+        uint32_t t = 0;
+        while (w.even && t * TILE < w.m && decode_tiles<2>(batch, p, w, t, add)) t += 2;
+        if (t * TILE < w.m) decode_slowly(batch, p, w, add);
     }
 }
 
@@ -258,13 +282,12 @@ static __global__ void __launch_bounds__(WARPS *TAUT_WARP, 1)
     const taut__cuda_job *j = taut_job_of(batch, u, &k);
     uint64_t              at = k * SPAN;
     if (j->n == 0) return;
-    bucket_place w = {j, k, at, 0, (uint32_t)taut__min(SPAN, j->n - at), false};
-    w.even = w.m % 64 == 0 && (((uintptr_t)j->src | (uintptr_t)j->residual) & 15) == 0 && batch.dtype == TAUT_F32;
-    from_memory from = {batch.dtype};
-    eight       x[SPAN_TILES];
-    uint64_t    counter = (j->first + at) / 2; /* of tile 0 */
-    taut__rng   rng = taut__rng_of(j->seed, counter);
-    from.tiles<SPAN_TILES>(all.p[0], w, 0, x);
+    bucket_place w = {j, (uint32_t)k, at, 0, (uint32_t)taut__min(SPAN, j->n - at), false};
+    from_memory  from = {batch.dtype};
+    eight        x[SPAN_TILES];
+    uint64_t     counter = (j->first + at) / 2; /* of tile 0 */
+    taut__rng    rng = taut__rng_of(j->seed, counter);
+    from.tiles<SPAN_TILES, false>(all.p[0], w, 0, x);
     for (uint32_t c = 0; c < all.count; c++) {
         double   sum = 0;
         uint32_t bucket = (uint32_t)all.p[c].bucket;

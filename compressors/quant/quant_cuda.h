@@ -152,24 +152,27 @@ static __device__ __forceinline__ octet get_codes(uint32_t bits, uint32_t tile, 
 /* A bucket of a job, and what is the same for all buckets of it. */
 struct bucket_place {
     const taut__cuda_job *j;
-    uint64_t              k, at;    /* its number, and its first element */
+    uint32_t              k;        /* its number */
+    uint64_t              at;       /* its first element */
     uint64_t              codes_at; /* of all codes, in the payload */
     uint32_t              m;        /* elements */
-    bool                  even;     /* whole groups of float32, all of them aligned to 16 bytes */
+    bool                  even;     /* whole groups, at addresses where four neighbours are one access */
 };
 /* As taut_job_of(). The count of a job's buckets is that of its units, so nobody divides. */
-static __device__ __forceinline__ bucket_place bucket_of(const taut__cuda_batch &b, const quant_params &p, uint64_t u)
+static __device__ __forceinline__ bucket_place bucket_of(const taut__cuda_batch &b, const quant_params &p, uint32_t u)
 {
     bucket_place w;
-    w.j = taut_job_of(b, u, &w.k);
-    uint64_t units = b.units, bytes;
+    uint64_t     k, units = b.units, bytes;
+    w.j = taut_job_of(b, u, &k);
+    w.k = (uint32_t)k;
     if (b.jobs) units = (w.j + 1 < b.jobs + b.count ? w.j[1].unit : b.units) - w.j->unit;
     bytes = (w.j->n ? units : 0) * quant_meta_bytes(p.norm);
     w.codes_at = QUANT_HEADER + (bytes + 7) / 8 * 8;
-    w.at = w.k * p.bucket;
+    w.at = k * p.bucket;
     w.m = w.j->n > w.at ? (uint32_t)taut__min(p.bucket, w.j->n - w.at) : 0;
-    uintptr_t all = (uintptr_t)w.j->src | (uintptr_t)w.j->residual | (uintptr_t)w.j->err | (uintptr_t)w.j->dst;
-    w.even = w.m % 64 == 0 && (all & 15) == 0 && b.dtype == TAUT_F32;
+    uintptr_t elements = (uintptr_t)w.j->src | (uintptr_t)w.j->dst,
+              floats = (uintptr_t)w.j->residual | (uintptr_t)w.j->err;
+    w.even = w.m % 64 == 0 && (elements & (b.dtype == TAUT_F32 ? 15 : 7)) == 0 && (floats & 15) == 0;
     return w;
 }
 static __device__ __forceinline__ uint64_t payload_bytes(const quant_params &p, const bucket_place &w)

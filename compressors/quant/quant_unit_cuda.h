@@ -6,30 +6,37 @@
 
 /* ---- floats in memory ---- */
 
-/* even: bucket_place's; i is this lane's place(), so all eight lie before `end` or none */
-static __device__ __forceinline__ eight load8(const void *p, taut_dtype d, uint64_t i, uint64_t end, bool even)
+/* EVEN: as bucket_place's, so all eight lie before `end` or none. i is this lane's place(). */
+template <bool EVEN>
+static __device__ __forceinline__ eight load8(const void *p, taut_dtype d, uint64_t i, uint64_t end)
 {
     float4 a = make_float4(0, 0, 0, 0), b = a;
-    if (even) {
-        const float4 *from = (const float4 *)((const float *)p + i);
-        if (i < end) a = from[0], b = from[8];
-    } else {
+    if (!EVEN) {
         a = taut_load4_as(p, d, i, end);
         b = taut_load4_as(p, d, i + 32, end);
+    } else if (i < end && d == TAUT_F32) {
+        const float4 *from = (const float4 *)((const float *)p + i);
+        a = from[0], b = from[8];
+    } else if (i < end) {
+        const ushort4 *from = (const ushort4 *)((const uint16_t *)p + i);
+        a = taut_from_half(from[0], d), b = taut_from_half(from[8], d);
     }
     eight x = {{a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w}};
     return x;
 }
-static __device__ __forceinline__ void store8(void *p, taut_dtype d, uint64_t i, uint64_t end, bool even,
-                                              const eight &x)
+template <bool EVEN>
+static __device__ __forceinline__ void store8(void *p, taut_dtype d, uint64_t i, uint64_t end, const eight &x)
 {
     float4 a = make_float4(x.v[0], x.v[1], x.v[2], x.v[3]), b = make_float4(x.v[4], x.v[5], x.v[6], x.v[7]);
-    if (even) {
-        float4 *to = (float4 *)((float *)p + i);
-        if (i < end) to[0] = a, to[8] = b;
-    } else {
+    if (!EVEN) {
         taut_store4_as(p, d, i, end, a);
         taut_store4_as(p, d, i + 32, end, b);
+    } else if (i < end && d == TAUT_F32) {
+        float4 *to = (float4 *)((float *)p + i);
+        to[0] = a, to[8] = b;
+    } else if (i < end) {
+        ushort4 *to = (ushort4 *)((uint16_t *)p + i);
+        to[0] = taut_to_half(a, d), to[8] = taut_to_half(b, d);
     }
 }
 
@@ -70,13 +77,13 @@ static __device__ __forceinline__ void see_squares(seen *s, const eight &x, uint
     }
 }
 /* m: elements of the bucket */
+template <bool EVEN>
 static __device__ __forceinline__ void see(seen *s, quant_norm norm, const eight &x, uint32_t tile, uint32_t m)
 {
-    bool whole = m % 64 == 0;
     if (place(tile) < m) {
         TAUT_UNROLL
         for (uint32_t k = 0; k < 8; k++)
-            if (whole || place_of(tile, k) < m) s->lo = least(s->lo, x.v[k]), s->hi = fmaxf(s->hi, x.v[k]);
+            if (EVEN || place_of(tile, k) < m) s->lo = least(s->lo, x.v[k]), s->hi = fmaxf(s->hi, x.v[k]);
     }
     if (norm == QUANT_L2) see_squares(s, x, tile, m);
 }
@@ -146,33 +153,41 @@ static __device__ __forceinline__ float value_of(const quant_unit &u, octet c, u
 {
     return u.base + code_at(c, k) * u.step;
 }
-/* acc + value as decode_add makes it, of a bucket that is not PLAIN: void ones replace. Or, without `add`, as decode stores it: wide values are
+/* acc + value as decode_add makes it, of a bucket of any kind: void ones replace. Or, without `add`, as decode stores it: wide values are
  * 0 + value, which knows no -0. */
-static __device__ __forceinline__ void add_odd(const quant_params &p, const quant_bucket &b, octet c, bool add,
-                                               eight *acc)
+static __device__ __forceinline__ void add_values(const quant_params &p, const quant_bucket &b, octet c, bool add,
+                                                  eight *acc)
 {
-    quant_exact e = quant_exact_unit(&p, &b);
-    for (uint32_t k = 0; k < 8; k++) {
-        float v = taut__float(QUANT_NAN);
-        if (b.kind == QUANT_WIDE) v = (add ? acc->v[k] : 0) + quant_exact_value(&b.unit, &e, (uint32_t)code_at(c, k));
-        acc->v[k] = v;
+    if (b.kind == QUANT_PLAIN) {
+        TAUT_UNROLL
+        for (uint32_t k = 0; k < 8; k++) acc->v[k] = add ? acc->v[k] + value_of(b.unit, c, k) : value_of(b.unit, c, k);
+        return;
     }
+    quant_exact e = quant_exact_unit(&p, &b);
+    eight       x = *acc;
+    TAUT_ROLLED
+    for (uint32_t k = 0; k < 8; k++) {
+        uint32_t q = (k < 4 ? c.lo : c.hi) >> 8 * (k % 4) & 0xff;
+        float    before = add ? x.v[k] : 0;
+        x.v[k] = b.kind == QUANT_WIDE ? before + quant_exact_value(&b.unit, &e, q) : taut__float(QUANT_NAN);
+    }
+    *acc = x;
 }
 
 /* ---- where x comes from: N tiles from the t-th on ---- */
 
 struct from_memory {
     taut_dtype dtype;
-    template <int N>
+    template <int N, bool EVEN>
     __device__ __forceinline__ void tiles(const quant_params &, const bucket_place &w, uint32_t t, eight *x) const
     {
         uint64_t end = w.at + w.m;
         eight    r[N];
         TAUT_UNROLL
-        for (uint32_t i = 0; i < N; i++) x[i] = load8(w.j->src, dtype, w.at + place(t + i), end, w.even);
+        for (uint32_t i = 0; i < N; i++) x[i] = load8<EVEN>(w.j->src, dtype, w.at + place(t + i), end);
         if (!w.j->residual) return;
         TAUT_UNROLL
-        for (uint32_t i = 0; i < N; i++) r[i] = load8(w.j->residual, TAUT_F32, w.at + place(t + i), end, w.even);
+        for (uint32_t i = 0; i < N; i++) r[i] = load8<EVEN>(w.j->residual, TAUT_F32, w.at + place(t + i), end);
         TAUT_UNROLL
         for (uint32_t i = 0; i < N; i++)
             for (uint32_t k = 0; k < 8; k++) x[i].v[k] = r[i].v[k] + x[i].v[k];
@@ -182,13 +197,13 @@ struct from_peers { /* the sum of payloads, and of src before them */
     taut_dtype dtype;
     uint32_t   peers;
     float      factor;
-    template <int N>
+    template <int N, bool EVEN>
     __device__ __forceinline__ void tiles(const quant_params &p, const bucket_place &w, uint32_t t, eight *x) const
     {
         TAUT_UNROLL
         for (uint32_t i = 0; i < N; i++) {
             for (uint32_t k = 0; k < 8; k++) x[i].v[k] = 0;
-            if (w.j->src) x[i] = load8(w.j->src, dtype, w.at + place(t + i), w.at + w.m, w.even);
+            if (w.j->src) x[i] = load8<EVEN>(w.j->src, dtype, w.at + place(t + i), w.at + w.m);
         }
         for (uint32_t peer = 0; peer < peers; peer++) {
             const uint8_t *payload = w.j->peers[peer], *codes = payload + w.codes_at + w.at / 8 * p.bits;
@@ -200,16 +215,8 @@ struct from_peers { /* the sum of payloads, and of src before them */
             TAUT_UNROLL
             for (uint32_t i = 0; i < N; i++) {
                 octet c = codes_of(p.bits, words[i]);
-                if (w.m % 64) get_tail(p.bits, t + i, w.m, codes, &c);
-                if (b.kind != QUANT_PLAIN) {
-                    eight odd = x[i];
-                    add_odd(p, b, c, add, &odd);
-                    x[i] = odd;
-                    continue;
-                }
-                TAUT_UNROLL
-                for (uint32_t k = 0; k < 8; k++)
-                    x[i].v[k] = add ? x[i].v[k] + value_of(b.unit, c, k) : value_of(b.unit, c, k);
+                if (!EVEN && w.m % 64) get_tail(p.bits, t + i, w.m, codes, &c);
+                add_values(p, b, c, add, &x[i]);
             }
         }
         if (factor == 1) return;

@@ -41,6 +41,24 @@ static __device__ __forceinline__ float one_input(const taut__cuda_job *j, taut_
 }
 static __device__ __forceinline__ bool finite(float x) { return (taut__bits(x) & 0x7fffffff) < 0x7f800000; }
 
+/* x of elements i..i+3 into err, where there is one; whether all are finite. Those before begin and from end on are somebody else's. */
+static __device__ __forceinline__ bool take4(const taut__cuda_job *j, taut_dtype d, uint64_t i, uint64_t begin,
+                                             uint64_t end)
+{
+    bool good = true;
+    if (i >= begin && i + 4 <= end) {
+        float4 x = taut_input4_to(j, d, i, end);
+        if (j->err) taut_store4(j->err, i, end, x);
+        return finite(x.x) && finite(x.y) && finite(x.z) && finite(x.w);
+    }
+    for (uint64_t e = i > begin ? i : begin; e < i + 4 && e < end; e++) {
+        float x = one_input(j, d, e);
+        good = good && finite(x);
+        if (j->err) j->err[e] = x;
+    }
+    return good;
+}
+
 /* The part of block b that lies in the slice. */
 static __device__ __forceinline__ void part_of(const share &s, uint64_t b, uint64_t first, uint64_t n, uint64_t *from,
                                                uint64_t *to)
@@ -55,7 +73,7 @@ struct pick_plan {
     uint32_t scaled, bare; /* bare: values without a header */
 };
 
-static __global__ void __launch_bounds__(THREADS)
+static __global__ void __launch_bounds__(THREADS, 4)
     randk_encode(const __grid_constant__ taut__cuda_batch batch, pick_plan p)
 {
     uint64_t              unit;
@@ -78,11 +96,8 @@ static __global__ void __launch_bounds__(THREADS)
         value[b - s.first_block] = at < j->n ? one_input(j, batch.dtype, at) : 0;
     }
     __syncthreads();
-    for (uint64_t i = s.begin + threadIdx.x; i < s.end; i += THREADS) {
-        float x = one_input(j, batch.dtype, i);
-        bad |= !finite(x);
-        if (j->err) j->err[i] = x;
-    }
+    for (uint64_t i = s.begin / 4 * 4 + 4 * threadIdx.x; i < s.end; i += 4 * THREADS)
+        bad |= !take4(j, batch.dtype, i, s.begin, s.end);
     if (__syncthreads_or(bad)) { /* a value that is not finite takes the place of its block's, in order */
         if (threadIdx.x == 0) taut_flag(j, TAUT__CUDA_NOT_FINITE);
         for (uint64_t b = s.from + threadIdx.x; b < s.to; b += THREADS) {
