@@ -186,7 +186,7 @@ static __device__ inline void grid_warp_body(const grid_warp_block &k, grid_shap
 
 /* The 64 floats of a raw block: 5 bits of r = 31, then the lanes' words. */
 static __device__ inline void grid_warp_raw(float a, float b, uint32_t *window, uint32_t *pos,
-                                             uint32_t words = GRID_WORDS)
+                                            uint32_t words = GRID_WORDS)
 {
     grid_warp_put(window, pos, GRID_RAW, 5, words);
     for (uint32_t half = 0; half < 2; half++) {
