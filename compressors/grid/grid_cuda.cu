@@ -11,25 +11,24 @@
 #include "grid_cuda_decode.h"
 #include "grid_cuda_encode.h"
 
-/* The next chunk that is to be encoded; false: there is none. All threads. */
+/* The next chunk by ticket, of those that are coded this time; task->j NULL: there is none. One thread. */
 template <origin OF>
-static __device__ __forceinline__ bool give_task(const taut__cuda_batch &batch, const settings &set,
-                                                 unsigned long long *ticket, unsigned long long *shared,
+static __device__ __forceinline__ void give_task(const taut__cuda_batch &batch, unsigned long long *ticket,
                                                  encode_task *task)
 {
-    uint64_t              unit, k;
-    const taut__cuda_job *j = next_chunk(batch, ticket, shared, &unit, &k);
-    if (j && threadIdx.x == 0) {
-        grid_warp_unit none = {0, 0, 0, NULL, 0, 0, false, false};
-        uint64_t       first = k * GRID_CHUNK;
-        uint32_t       n = (uint32_t)taut__min(GRID_CHUNK, j->n - first);
-        task->u = OF == OF_FLOATS ? grid_unit_of(j, 1, set.bias) : none;
-        task->j = j, task->first = first, task->unit = unit, task->number = k;
-        task->n = n, task->blocks = (n + GRID_BLOCK - 1) / GRID_BLOCK;
-        task->dtype = batch.dtype, task->set = set;
-    }
-    __syncthreads();
-    return j != NULL;
+    const taut__cuda_job *j = NULL;
+    do {
+        task->unit = atomicAdd(ticket, 1ull);
+        j = task->unit < batch.units ? taut_job_of(batch, task->unit, &task->number) : NULL;
+    } while (j && grid_is_raw(j));
+    task->j = j;
+    if (!j) return;
+    grid_warp_unit none = {0, 0, 0, NULL, 0, 0, false, false};
+    task->first = task->number * GRID_CHUNK;
+    task->n = (uint32_t)taut__min(GRID_CHUNK, j->n - task->first);
+    task->blocks = (task->n + GRID_BLOCK - 1) / GRID_BLOCK;
+    task->bytes = 0;
+    task->u = OF == OF_FLOATS ? grid_unit_of(j, 1, task->set.bias) : none;
 }
 
 template <origin OF>
@@ -39,13 +38,17 @@ static __global__ void __launch_bounds__(E_THREADS, 2)
 {
     TAUT_SHARED(unsigned long long, shared, 2);
     TAUT_SHARED(encode_task, task, 1);
-    while (give_task<OF>(batch, set, ticket, shared, &task[0])) {
-        uint8_t              *slot = slots + (uint64_t)blockIdx.x * SLOT;
-        uint32_t              bytes = task[0].n ? pack_chunk<OF>(task[0], slot) : 0;
+    if (threadIdx.x == 0) task[0].set = set, task[0].dtype = batch.dtype;
+    for (;;) {
+        if (threadIdx.x == 0) give_task<OF>(batch, ticket, &task[0]);
+        __syncthreads();
         const taut__cuda_job *j = task[0].j;
-        uint64_t              chunks = (j->n + GRID_CHUNK - 1) / GRID_CHUNK, table = HEADER + chunks * ENTRY;
+        if (!j) return;
+        if (task[0].n) pack_chunk<OF>(&task[0], slots + (uint64_t)blockIdx.x * SLOT);
+        j = task[0].j;
+        uint64_t chunks = (j->n + GRID_CHUNK - 1) / GRID_CHUNK, table = HEADER + chunks * ENTRY;
         place_chunk(j, set, KIND_PACKED, state, task[0].unit, task[0].number, chunks, table,
-                    slots + (uint64_t)blockIdx.x * SLOT, bytes, shared);
+                    slots + (uint64_t)blockIdx.x * SLOT, task[0].bytes, shared);
     }
 }
 

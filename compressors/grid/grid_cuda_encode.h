@@ -26,7 +26,7 @@ struct encode_task {
     grid_warp_unit        u;
     const taut__cuda_job *j;
     uint64_t              first, unit, number; /* element; unit of the batch, chunk of the job */
-    uint32_t              n, blocks;
+    uint32_t              n, blocks, bytes;    /* bytes: of what has become of it */
     taut_dtype            dtype;
     settings              set;
 };
@@ -384,59 +384,82 @@ static __device__ __forceinline__ void put_round(const encode_task &k, uint32_t 
     if (large) large_bodies<OF>(k, from, large, s, pos, window, lo);
 }
 
-/* The bodies of a chunk -> slot, classes into cls; returns the bodies' bytes. All threads. window: E_WINDOW words */
+/* encode_memory : what a chunk is encoded in, in shared memory. */
+struct encode_memory {
+    uint64_t planes[E_WARPS][TAUT_WARP * (E_PLANES + 1)];
+    uint32_t window[E_WINDOW]; /* zero, but for the bits that fill no word so far */
+    uint32_t sums[E_WARPS];
+    uint32_t bits;  /* of the chunk, before this round */
+    uint32_t total; /* and of this round, with those that filled no word before */
+    uint8_t  cls[GRID_CHUNK_BLOCKS];
+};
+
+/* Takes the warp's blocks of a round; returns the lane's block's shape. */
 template <origin OF>
-static __device__ __forceinline__ uint32_t put_bodies(const encode_task &k, uint8_t *slot, uint32_t *window,
-                                                      uint8_t *cls)
+static __device__ __forceinline__ lane_shape shape_round(const encode_task &k, uint32_t from, encode_memory *m)
 {
-    TAUT_SHARED(uint64_t, planes, E_WARPS * TAUT_WARP * (E_PLANES + 1));
-    TAUT_SHARED(uint32_t, sums, E_WARPS);
-    uint32_t  warp = threadIdx.x / TAUT_WARP, carry = 0, *out = (uint32_t *)slot;
-    uint64_t *plane = planes + warp * TAUT_WARP * (E_PLANES + 1);
-    for (uint32_t i = threadIdx.x; i < E_WINDOW; i += E_THREADS) window[i] = 0;
+    uint64_t *plane = m->planes[threadIdx.x / TAUT_WARP];
+    uint32_t  count = OF == OF_CODES || is_fast(k) ? take_round<OF, true, E_AHEAD>(k, from, plane)
+                                                   : take_any_round<OF>(k, from, plane),
+             large = __ballot_sync(TAUT_ALL, (count & E_LARGE) != 0);
+    lane_shape s = {GRID_ZERO, 0, 0, 0};
+    if (count & E_OVER && k.j->codes) taut_flag(k.j, TAUT__CUDA_RANGE);
+    if (large) s = large_shapes<OF>(k, from, large);
+    if (!(count & E_LARGE)) s = shape_of(plane + TAUT_LANE, count & (E_LARGE - 1));
+    if (from + TAUT_LANE < k.blocks) m->cls[from + TAUT_LANE] = (uint8_t)s.cls;
+    return s;
+}
+/* Writes them: a window full of words at a time leaves for the slot. */
+template <origin OF>
+static __device__ __forceinline__ void write_round(const encode_task &k, uint32_t from, const lane_shape &s,
+                                                   encode_memory *m, uint8_t *slot)
+{
+    uint32_t scan = taut_warp_scan(s.bits), warp = threadIdx.x / TAUT_WARP, pos = scan - s.bits, total = m->bits % 32;
+    if (TAUT_LANE == 31) m->sums[warp] = scan;
+    __syncthreads();
     TAUT_ROLLED
-    for (uint32_t base = 0; base < k.blocks; base += E_ROUND) {
-        uint32_t from = base + warp * TAUT_WARP,
-                 count = OF == OF_CODES || is_fast(k) ? take_round<OF, true, E_AHEAD>(k, from, plane)
-                                                      : take_any_round<OF>(k, from, plane),
-                 large = __ballot_sync(TAUT_ALL, (count & E_LARGE) != 0);
-        lane_shape s = {GRID_ZERO, 0, 0, 0};
-        if (count & E_OVER && k.j->codes) taut_flag(k.j, TAUT__CUDA_RANGE);
-        if (large) s = large_shapes<OF>(k, from, large);
-        if (!(count & E_LARGE)) s = shape_of(plane + TAUT_LANE, count & (E_LARGE - 1));
-        if (from + TAUT_LANE < k.blocks) cls[from + TAUT_LANE] = (uint8_t)s.cls;
-        uint32_t scan = taut_warp_scan(s.bits), pos = carry + scan - s.bits, total = carry;
-        if (TAUT_LANE == 31) sums[warp] = scan;
-        __syncthreads();
-        for (uint32_t w = 0; w < E_WARPS; w++) {
-            if (w == warp) pos += total - carry;
-            total += sums[w];
-        }
-        for (uint32_t lo = 0, full = E_WINDOW; full == E_WINDOW; lo += E_WINDOW) {
-            put_round<OF>(k, from, s, pos, plane, window, lo);
-            __syncthreads();
-            full = min(total / 32 - lo, (uint32_t)E_WINDOW);
-            uint32_t rest = full < E_WINDOW ? window[full] : 0;
-            for (uint32_t i = threadIdx.x; i < full; i += E_THREADS) out[lo + i] = window[i];
-            __syncthreads();
-            for (uint32_t i = threadIdx.x; i <= full && i < E_WINDOW; i += E_THREADS) window[i] = i == 0 ? rest : 0;
-            if (full == E_WINDOW) __syncthreads();
-        }
-        out += total / 32;
-        carry = total % 32;
+    for (uint32_t w = 0; w < E_WARPS; w++) {
+        if (w == warp) pos += total;
+        total += m->sums[w];
     }
-    if (threadIdx.x == 0 && carry) out[0] = window[0];
-    return (uint32_t)((uint8_t *)out - slot) + (carry + 7) / 8;
+    if (threadIdx.x == 0) m->total = total;
+    for (uint32_t lo = 0, full = E_WINDOW; full == E_WINDOW; lo += E_WINDOW) {
+        put_round<OF>(k, from, s, pos, m->planes[warp], m->window, lo);
+        __syncthreads();
+        uint32_t *out = (uint32_t *)slot + m->bits / 32 + lo;
+        full = min(m->total / 32 - lo, (uint32_t)E_WINDOW);
+        uint32_t rest = full < E_WINDOW ? m->window[full] : 0;
+        TAUT_ROLLED
+        for (uint32_t i = threadIdx.x; i < full; i += E_THREADS) out[i] = m->window[i];
+        __syncthreads();
+        TAUT_ROLLED
+        for (uint32_t i = threadIdx.x; i <= full && i < E_WINDOW; i += E_THREADS) m->window[i] = i == 0 ? rest : 0;
+        if (full == E_WINDOW) __syncthreads();
+    }
+    if (threadIdx.x == 0) m->bits = m->bits / 32 * 32 + m->total;
+    __syncthreads();
 }
 
-/* The chunk of a task -> slot: bodies, then classes. Returns its bytes. All E_THREADS threads. */
-template <origin OF> static __device__ inline uint32_t pack_chunk(const encode_task &k, uint8_t *slot)
+/* The chunk of a task -> slot: bodies, then classes; its bytes into the task, where 0 stands. All E_THREADS threads. */
+template <origin OF> static __device__ inline void pack_chunk(encode_task *k, uint8_t *slot)
 {
-    TAUT_SHARED(uint32_t, window, E_WINDOW);
-    TAUT_SHARED(uint8_t, cls, GRID_CHUNK_BLOCKS);
-    uint32_t body = put_bodies<OF>(k, slot, window, cls);
-    if (body == 0) return 0; /* every block that is not zero has a body */
-    return body + put_classes(cls, k.blocks, (uint8_t *)(window + 4), slot + body);
+    TAUT_SHARED(encode_memory, memory, 1);
+    encode_memory *m = &memory[0];
+    for (uint32_t i = threadIdx.x; i < E_WINDOW; i += E_THREADS) m->window[i] = 0;
+    if (threadIdx.x == 0) m->bits = 0;
+    __syncthreads();
+    TAUT_ROLLED
+    for (uint32_t base = 0; base < k->blocks; base += E_ROUND) {
+        uint32_t   from = base + threadIdx.x / TAUT_WARP * TAUT_WARP;
+        lane_shape s = shape_round<OF>(*k, from, m);
+        write_round<OF>(*k, from, s, m, slot);
+    }
+    uint32_t bits = m->bits, body = (bits + 7) / 8;
+    if (body == 0) return; /* every block that is not zero has a body */
+    if (threadIdx.x == 0 && bits % 32) ((uint32_t *)slot)[bits / 32] = m->window[0];
+    uint32_t classes = put_classes(m->cls, k->blocks, (uint8_t *)(m->window + 4), slot + body);
+    if (threadIdx.x == 0) k->bytes = body + classes;
+    __syncthreads();
 }
 
 #endif
