@@ -38,7 +38,7 @@ const char *taut__at_once_cannot(const taut__at_once_kind *k, int ranks)
 
 static const taut__exchange_way *way_of(const taut__at_once_kind *k, int ranks)
 {
-    return k->scatter ? &taut__exchange_scatter : ranks == 2 ? &taut__exchange_gather : &taut__exchange_sra;
+    return !k->scatter && ranks == 2 ? &taut__exchange_gather : &taut__exchange_sra;
 }
 
 static void set_up(taut__at_once *a, const taut__at_once_kind *k, taut__data *d)
@@ -62,7 +62,7 @@ static void set_up(taut__at_once *a, const taut__at_once_kind *k, taut__data *d)
                                .watcher = &nobody,
                                .g = &a->ctx.all,
                                .via = &way_of(k, d->size)->algorithm,
-                               .halves = TAUT_BOTH};
+                               .halves = k->scatter ? TAUT_REDUCE : TAUT_BOTH};
     a->red.job.name = "at once";
     a->red.call = (taut_call){.spec = &a->operand.wire, .tensor = &a->operand.there, .place = k->place, .n = k->n};
     a->red.part = taut__partition_of(k->n, d->size, block, SLICE);
