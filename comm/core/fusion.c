@@ -26,7 +26,7 @@
  * uncompressed. */
 #include "../../compressors/dispatch.h"
 #include "../../compressors/vec/vec.h"
-#include "../plan/candidates.h"
+#include "../../compressors/candidates.h"
 #include "../reduce/input.h"
 #include "bucket.h"
 #include <stdio.h>

@@ -10,7 +10,7 @@
 
 #include "../base/visit.h"
 #include "auto.h"
-#include "lowrank.h"
+#include "../../compressors/powersgd/lowrank.h"
 #include "measure.h"
 
 /* ---- reference.c ---- what the reference of a like: budget makes of this step's inputs: the sum over ranks of its squared errors on x.
