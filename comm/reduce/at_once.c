@@ -140,13 +140,8 @@ taut_status taut__at_once_enqueue(taut__at_once *a, struct CUstream_st *stream, 
     taut__reduction *red = &a->red;
     TAUT_TRY(taut__at_once_look(a, NULL)); /* of the one before: what is not over yet is not counted */
     on_stream(a, stream);
-    red->buf = buf;
-    red->kind = op;
-    red->factor = op == TAUT_MEAN ? 1.0f / (float)red->g->size : 1.0f;
-    red->formed = false;
-    red->record = (taut__record){0};
-    red->call.shared_seed = taut__seed(a->operand.seed, a->operand.calls++);
-    red->call.seed = taut__seed(red->call.shared_seed, (uint64_t)(uint32_t)red->g->rank + 1);
+    taut__reduction_anew(red, buf, op, red->halves);
+    a->operand.calls++;
     taut__exchange_of(red)->part_to = part;
     a->under_way = true;
     return taut__exchange_at_once(red, a->memory);
