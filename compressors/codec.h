@@ -76,6 +76,12 @@ typedef struct taut_tensor {
     size_t       scale_n; /* 0, 1, rows or elems */
 } taut_tensor;
 
+/* The unit of element i: a layer's scale has one value for all, for each row or for each element; without one it is 1. */
+static inline float taut__unit_at(const taut_tensor *t, size_t i)
+{
+    return t->scale_n == 0 ? 1 : t->scale[t->scale_n == 1 ? 0 : t->scale_n == t->elems ? i : i / t->cols];
+}
+
 /* taut_calibration : result of calibrate(). Codecs give the words their own meaning. `raw` asks the caller to send this tensor
  * uncompressed this time: some rank holds NaN or Inf, or codes would overflow. */
 typedef struct taut_calibration {

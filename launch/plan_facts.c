@@ -1,7 +1,7 @@
 /* plan_facts.c : measures a trace: every candidate of every layer, encoded for real on every file.
  * Errors are summed over ranks and steps; the norm they are relative to is that of each step's sum over ranks. */
 #include "plan.h"
-#include "../comm/plan/candidates.h"
+#include "../compressors/candidates.h"
 #include "../compressors/feedback.h"
 #include "../scheduler/budget.h"
 #include "cli.h"

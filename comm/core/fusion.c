@@ -26,7 +26,7 @@
  * uncompressed. */
 #include "../../compressors/dispatch.h"
 #include "../../compressors/vec/vec.h"
-#include "../plan/candidates.h"
+#include "../../compressors/candidates.h"
 #include "../reduce/input.h"
 #include "bucket.h"
 #include <stdio.h>
@@ -147,7 +147,7 @@ static taut_status allocate(taut__bucket *b)
     if (!b->x || !b->packed || !b->started || !b->round)
         return taut__fail(TAUT_E_NOMEM, "%s: out of memory for %zu floats", b->label, b->floats);
     b->scratch = b->round + b->words;
-    TAUT_TRY(taut__plain_sum_prepare(&b->plain, &comm->ctx.all, b->job.tag, TAUT_NUMBER_F32, b->floats, 64,
+    TAUT_TRY(taut__plain_sum_prepare(&b->plain, &comm->ctx.all, b->job.tag, b->floats, 64,
                                      comm->ctx.set.c.slice_kib * (size_t)256, &b->slots, (taut_place){0}));
     return taut__context_slots(&comm->ctx, &b->slots);
 }
@@ -253,7 +253,7 @@ static taut_status begin_sum(taut__bucket *b)
     b->begin_s = taut__now();
     if (b->coded) hash_scale(b->bundle);
     if (b->coded) return taut__reduction_begin(&b->bundle->reduction, b->packed, TAUT_SUM, TAUT_BOTH, false);
-    if (b->in_round > 0) taut__plain_sum_begin(&b->plain, b->packed, b->in_round, TAUT_BOTH, 1);
+    if (b->in_round > 0) taut__plain_sum_begin(&b->plain, TAUT_NUMBER_F32, b->packed, b->in_round, TAUT_BOTH, 1);
     return TAUT_OK;
 }
 

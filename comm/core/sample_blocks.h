@@ -3,7 +3,7 @@
 #define TAUT_SAMPLE_BLOCKS_H
 
 #include "../../scheduler/budget.h"
-#include "../sum/step_sums.h"
+#include "../../compressors/sums/step_sums.h"
 #include "communicator.h"
 #include <math.h>
 
@@ -46,7 +46,7 @@ static inline double weighted_unit(const taut_layer *l, size_t k)
     return control_unit(l) / least;
 }
 
-/* In groups (sum/step_sums.h) each block has a unit of its own, and all are in the layer's. Apart, plans look at single ranks' x, which 8 bits serve. */
+/* In groups (compressors/sums/step_sums.h) each block has a unit of its own, and all are in the layer's. Apart, plans look at single ranks' x, which 8 bits serve. */
 static inline taut__sample_form form_of(const taut_layer *l)
 {
     int most = l->comm->sampling.apart ? TAUT_SAMPLES_8BIT : TAUT_SAMPLES_6BIT;

@@ -8,7 +8,7 @@
 
 typedef struct taut__auto taut__auto; /* auto.c */
 
-/* Doubles, one after the other: `exact` travel as they are, `shorts` rounded to 21 bits, `codes`, which are not negative, to ten from 2^-56 to 2^40 and to five beyond (sum/step_sums.h). */
+/* Doubles, one after the other: `exact` travel as they are, `shorts` rounded to 21 bits, `codes`, which are not negative, to ten from 2^-56 to 2^40 and to five beyond (compressors/sums/step_sums.h). */
 typedef struct taut__contribution {
     size_t exact, shorts, codes;
     size_t usual; /* bytes of those that ride in every step */

@@ -1,6 +1,6 @@
 /* auto_force.c : what a plan demands, and putting one in force: codecs, error scales, single layers that go to safer codecs. */
 #include "auto_inside.h"
-#include "candidates.h"
+#include "../../compressors/candidates.h"
 #include <math.h>
 #include <string.h>
 

@@ -1,19 +1,10 @@
-/* auto_link.c : see auto_inside.h.
- *
- * A collective can take longer than the link does, because a peer was late, but never less. So of all observations since
- * the last plan only the one that was fastest for its size is taken, only if the codec was not what took the time, and only
- * if it was long enough to say something about a link: shared memory and tiny models keep the probe's constants. */
+/* auto_link.c : see auto_inside.h. */
 #include "auto_inside.h"
 #include <math.h>
-#include <stdlib.h>
 
 enum { CROWD = 64 };                                   /* ranks */
 enum { TRIES = 5, LARGE = 1 << 20, MEDIUM = 1 << 16 }; /* bytes */
 static const double SLOW_S = 0.02;                     /* a message that takes this long tells enough */
-static const double FORGET = 0.7, CODEC_SHARE = 0.1;
-static const double WIRE_S = 5e-3; /* predicted seconds below which an observation is mostly scheduling noise */
-static const double MOST = 2;      /* times the prediction: what one observation may claim */
-static const double RANGE = 4;     /* times the probe: what all of them may */
 
 static void drop(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx)
 {
@@ -73,50 +64,4 @@ taut_status taut__link_probe(taut__planning *planning, taut__refine *r)
     r->best = INFINITY;
     r->hops = planning->members == 2 ? 1 : 2; /* gather, else there and back */
     return s;
-}
-
-static int by_begin(const void *a, const void *b)
-{
-    const taut__span *x = a, *y = b;
-    return x->begin < y->begin ? -1 : x->begin > y->begin;
-}
-
-static void consider(taut__refine *r, const taut__span *s)
-{
-    double seconds = s->end - s->begin, predicted = r->hops * r->line.alpha + s->bytes * r->line.beta;
-    if (predicted < WIRE_S || !(seconds > 0) || s->codec_s > CODEC_SHARE * seconds) return;
-    if (seconds / predicted >= r->best) return;
-    r->best = seconds / predicted;
-    r->bytes = s->bytes;
-    r->seconds = fmin(seconds, MOST * predicted);
-}
-
-void taut__refine_step(taut__refine *r, taut__span *span, size_t n)
-{
-    taut__span joined = {0};
-    if (n == 0) return;
-    qsort(span, n, sizeof *span, by_begin);
-    for (size_t i = 0; i < n; i++) {
-        if (i > 0 && span[i].begin < joined.end) {
-            joined.end = fmax(joined.end, span[i].end);
-            joined.bytes += span[i].bytes;
-            joined.codec_s += span[i].codec_s;
-            continue;
-        }
-        if (i > 0) consider(r, &joined);
-        joined = span[i];
-    }
-    consider(r, &joined);
-}
-
-/* Latency stays the probe's: one observation per plan cannot tell it from bandwidth. */
-void taut__refine_take(taut__refine *r)
-{
-    double beta;
-    if (!isfinite(r->best)) return;
-    if (r->fit.bb == 0) r->probed = r->line.beta;
-    taut__fit_add(&r->fit, 0, r->bytes, fmax(r->seconds - r->hops * r->line.alpha, 0), FORGET);
-    beta = taut__fit_line(&r->fit, r->line).beta;
-    r->line.beta = fmin(fmax(beta, r->probed / RANGE), r->probed * RANGE);
-    r->best = INFINITY;
 }

@@ -1,6 +1,6 @@
 /* auto_plan.c : making a plan from agreed sums, and what is done before there is one. */
 #include "auto_inside.h"
-#include "candidates.h"
+#include "../../compressors/candidates.h"
 
 /* What the offers are made of, and what the reference makes, from the looks. */
 static void describe(taut__auto *a, const double *sums)

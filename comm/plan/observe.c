@@ -1,7 +1,7 @@
 /* observe.c : samples of what goes through, and per-layer sums of what candidates would make of them. */
 #include "observed.h"
 #include "../../compressors/grid/grid_stats.h"
-#include "candidates.h"
+#include "../../compressors/candidates.h"
 #include <math.h>
 #include <stdio.h>
 #include <string.h>

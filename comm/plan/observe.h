@@ -10,7 +10,7 @@
 
 #include "../base/visit.h"
 #include "auto.h"
-#include "lowrank.h"
+#include "../../compressors/powersgd/lowrank.h"
 #include "measure.h"
 
 /* ---- reference.c ---- what the reference of a like: budget makes of this step's inputs: the sum over ranks of its squared errors on x.
@@ -45,41 +45,6 @@ taut__reference taut__reference_with(const taut__reference *r, const double v[TA
  * the reference, which does not know it, makes errors without bound in that unit, and would allow as much everywhere: so there its
  * error counts as at most 2.5 times its plain relative error (with Adam, 0.1 of the metric cost as little loss as 0.04 plain). */
 double taut__reference_error(const taut__reference *r, const taut_norm2 *own, bool scaled);
-
-/* ---- shared.c ---- what the errors of ranks have in common under codecs that have not been tried.
- *
- * Own errors add up to the error of the sum only where ranks' errors are independent. Codecs that round to nearest, or leave out what is
- * small, err alike wherever ranks see alike. In the steps before a plan the samples of x travel apart (sample.h), so that every rank holds
- * every encoder's x in the sampled blocks, and can see what any element-wise codec would make of them: the factor
- *
- *     |sum_r e_r|^2 / sum_r |e_r|^2          (between 0 and the number of ranks; 1 where errors are independent) */
-enum { TAUT_SHARED_LOOKS = 2 };
-
-typedef struct taut__shared_look {
-    size_t  blocks, encoders, elems, room, at_room; /* elems: of a block; room: floats of x, blocks of at */
-    size_t *at;
-    float  *x; /* [encoder][block][element] */
-} taut__shared_look;
-
-typedef struct taut__shared { /* of a layer: the last looks */
-    taut__shared_look look[TAUT_SHARED_LOOKS];
-    size_t            next;
-} taut__shared;
-
-void        taut__shared_fini(taut__shared *s);
-taut_status taut__shared_room(taut__shared *s, size_t i, size_t blocks, size_t encoders, size_t elems); /* of look i */
-taut_status taut__shared_keep(taut__shared *s, const taut__apart *a); /* copies; the oldest look goes */
-
-typedef struct taut__common { /* sums over the samples: of squares of errors' sums, of squares of errors */
-    double together, apart, blocks;
-} taut__common;
-
-/* Errors of grid at this step, in units of the tensor's scale, dead zone as given; or of what leaves out everything below a threshold
- * (dead 0). weighted: errors count in units of the scale. */
-taut__common taut__shared_errors(const taut__shared *s, const taut_tensor *t, double step, double dead, bool weighted);
-
-/* together / apart, where few blocks tell little drawn towards `expected`; expected where there are none. */
-double taut__common_factor(const taut__common *c, double expected);
 
 /* ---- observe.c ---- */
 

@@ -2,7 +2,7 @@
 #ifndef TAUT_OBSERVED_H
 #define TAUT_OBSERVED_H
 
-#include "lowrank.h"
+#include "../../compressors/powersgd/lowrank.h"
 #include "observe.h"
 
 enum {

@@ -1,6 +1,6 @@
 /* offers.c : from the sums of what all ranks have seen to options: error in the metric, bytes, seconds. */
 #include "../../compressors/basis/basis.h"
-#include "candidates.h"
+#include "../../compressors/candidates.h"
 #include "observed.h"
 #include <math.h>
 #include <stdio.h>

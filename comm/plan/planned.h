@@ -3,6 +3,7 @@
 #ifndef TAUT_PLANNED_H
 #define TAUT_PLANNED_H
 
+#include "../../compressors/grid/grid_shared.h"
 #include "../reduce/reduction.h"
 
 /* Sums over ranks of a layer's record of the step that ends; agreed. */
@@ -18,19 +19,6 @@ typedef struct taut__layer_sums {
     /* codec=auto only: what it took the rank that began last, the least of all ranks; INFINITY if none */
     double seconds;
 } taut__layer_sums;
-
-/* The unit of element i: a layer's scale has one value for all, for each row or for each element; without one it is 1. */
-static inline float taut__unit_at(const taut_tensor *t, size_t i)
-{
-    return t->scale_n == 0 ? 1 : t->scale[t->scale_n == 1 ? 0 : t->scale_n == t->elems ? i : i / t->cols];
-}
-
-/* x of every encoder in a layer's sampled blocks. */
-typedef struct taut__apart {
-    size_t        blocks, encoders, elems; /* blocks 0: none; elems: of a block; those beyond the tensor's end are 0 */
-    const size_t *at;                      /* first element of each block */
-    const float  *x;                       /* [encoder][block][element] */
-} taut__apart;
 
 /* x of this rank in some whole blocks, chosen at random in every step. */
 typedef struct taut__wide {

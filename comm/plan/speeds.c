@@ -1,5 +1,5 @@
 /* speeds.c : what codecs take on this machine, probed or assumed, and what they lose of Gaussian values. */
-#include "candidates.h"
+#include "../../compressors/candidates.h"
 #include "observed.h"
 #include <math.h>
 #include <string.h>

@@ -38,7 +38,7 @@ const char *taut__at_once_cannot(const taut__at_once_kind *k, int ranks)
 
 static const taut__exchange_way *way_of(const taut__at_once_kind *k, int ranks)
 {
-    return k->scatter ? &taut__exchange_scatter : ranks == 2 ? &taut__exchange_gather : &taut__exchange_sra;
+    return !k->scatter && ranks == 2 ? &taut__exchange_gather : &taut__exchange_sra;
 }
 
 static void set_up(taut__at_once *a, const taut__at_once_kind *k, taut__data *d)
@@ -62,7 +62,7 @@ static void set_up(taut__at_once *a, const taut__at_once_kind *k, taut__data *d)
                                .watcher = &nobody,
                                .g = &a->ctx.all,
                                .via = &way_of(k, d->size)->algorithm,
-                               .halves = TAUT_BOTH};
+                               .halves = k->scatter ? TAUT_REDUCE : TAUT_BOTH};
     a->red.job.name = "at once";
     a->red.call = (taut_call){.spec = &a->operand.wire, .tensor = &a->operand.there, .place = k->place, .n = k->n};
     a->red.part = taut__partition_of(k->n, d->size, block, SLICE);
@@ -140,13 +140,8 @@ taut_status taut__at_once_enqueue(taut__at_once *a, struct CUstream_st *stream, 
     taut__reduction *red = &a->red;
     TAUT_TRY(taut__at_once_look(a, NULL)); /* of the one before: what is not over yet is not counted */
     on_stream(a, stream);
-    red->buf = buf;
-    red->kind = op;
-    red->factor = op == TAUT_MEAN ? 1.0f / (float)red->g->size : 1.0f;
-    red->formed = false;
-    red->record = (taut__record){0};
-    red->call.shared_seed = taut__seed(a->operand.seed, a->operand.calls++);
-    red->call.seed = taut__seed(red->call.shared_seed, (uint64_t)(uint32_t)red->g->rank + 1);
+    taut__reduction_anew(red, buf, op, red->halves);
+    a->operand.calls++;
     taut__exchange_of(red)->part_to = part;
     a->under_way = true;
     return taut__exchange_at_once(red, a->memory);

@@ -82,20 +82,6 @@ void *taut__captured_buf(const taut__captured *c, int *kind)
     return c->buf;
 }
 
-/* As a run begins, but that nobody watches it. */
-static void begin(taut__reduction *red, void *buf, int kind)
-{
-    red->buf = buf, red->kind = kind, red->halves = TAUT_BOTH, red->blocking = false;
-    red->factor = kind == TAUT_MEAN ? 1.0f / (float)red->ctx->all.size : 1.0f;
-    red->formed = red->looked = red->settled = red->calibrated = red->again = false;
-    red->watched = 0;
-    red->record = (taut__record){.begin_s = taut__now()};
-    red->calibration = (taut_calibration){0};
-    red->rotation.will = false;
-    red->call.calibration = NULL;
-    red->call.state = red->operand->state;
-}
-
 /* What is captured adds to a residual, so there is one. */
 static taut_status residual_stands(taut__reduction *red)
 {
@@ -119,7 +105,7 @@ taut_status taut__captured_enqueue(taut__reduction *red, taut__captured *c, stru
     red->lane = &c->lane;
     red->call.place.stream = stream;
     if (red->operand->feedback) red->operand->feedback->place.stream = stream;
-    begin(red, buf, kind);
+    taut__reduction_anew(red, buf, kind, TAUT_BOTH);
     taut_status s = taut__exchange_capture(red, c->memory);
     c->sent = red->record.bytes_sent;
     red->lane = lane;
@@ -135,7 +121,7 @@ taut_status taut__captured_launched(taut__reduction *red, taut__captured *c, str
 {
     taut_place place = red->lane->place;
     place.stream = stream;
-    begin(red, c->buf, c->kind);
+    taut__reduction_anew(red, c->buf, c->kind, TAUT_BOTH);
     red->formed = true; /* by the replay; whatever comes now is a second round */
     red->phase = TAUT_PHASE_REDUCE;
     red->phase_s = red->record.begin_s;

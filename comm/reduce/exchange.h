@@ -53,7 +53,7 @@ typedef struct taut__exchange {
     taut__admitted *admitted[3]; /* of in, sums, out */
     taut_norm2     *lost;        /* of partial sums: one per rank */
     void           *acc, *own;   /* part_n numbers each; own: NULL for codecs whose payloads always fit */
-    void           *part_to;     /* scatter: where this rank's part goes, in the layer's dtype */
+    void           *part_to;     /* reduce-scatter: where this rank's part goes, in the layer's dtype; NULL: into buf */
     float          *err, *val;   /* n floats: where there is no memory for x, and of 16-bit results; else NULL */
     uint64_t       *found;
     /* the ledger, on the host, since prepare */
@@ -108,7 +108,7 @@ taut_status taut__exchange_told(taut__reduction *red, bool *told);
     }
 
 extern const taut__exchange_way taut__exchange_sra, taut__exchange_gather, taut__exchange_ring, taut__exchange_native,
-    taut__exchange_linear, taut__exchange_scatter;
+    taut__exchange_linear;
 
 /* ---- captured.c ---- an exchange of a layer in a graph: all its stages are enqueued once, on a stream that is being captured, in memory of their own, and what
  * every replay leaves is looked at as after an exchange that was enqueued as ever. So errors are told, residuals and accounts are kept, and slots

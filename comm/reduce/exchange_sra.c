@@ -106,6 +106,16 @@ static taut_status decode(taut__reduction *red)
 
 /* ---- a reduce-scatter: the first half, and this rank's part of the sum stays here; an allgather: the second, of parts that are there ---- */
 
+/* Where the caller wants it, who has no use for the rest of the buffer. */
+static taut_status give_part(taut__reduction *red, taut__range mine)
+{
+    taut__exchange *e = taut__exchange_of(red);
+    TAUT_TRY(sum_floats(red, mine));
+    TAUT_TRY(red->lane->vectors->norm2(red->lane->place, red->call.tensor, e->acc, mine.first, mine.n, &e->ledger->sum,
+                                       &e->ledger->sum_flags));
+    return red->lane->vectors->convert(red->lane->place, e->part_to, red->operand->dtype, e->acc, TAUT_F32, mine.n);
+}
+
 static taut_status keep_part(taut__reduction *red)
 {
     taut__exchange *e = taut__exchange_of(red);
@@ -115,6 +125,7 @@ static taut_status keep_part(taut__reduction *red)
     TAUT_TRY(taut__enqueue_admit(red, e->in, PARTS, e->admitted[PARTS], NULL));
     TAUT_TRY(taut__enqueue_admit(red, e->out, PARTS, e->admitted[2], NULL));
     if (mine.n == 0) return TAUT_OK;
+    if (e->part_to) return give_part(red, mine);
     TAUT_TRY(sum_others(red, mine, 0));
     taut_piece p = {.call = taut__slice_call(red, mine.first, mine.n), .codes = e->acc, .scale_by = 1, .dst = to};
     if (taut__adds_codes(red)) TAUT_TRY(taut__enqueue_pieces(red, TAUT_OP_DEQUANTIZE, &p, 1));
@@ -168,34 +179,4 @@ const taut__exchange_way taut__exchange_sra = {
     .enqueue = enqueue,
     .again = again,
     .owns = TAUT_OWN_SHRINKS,
-};
-
-/* ---- a reduce-scatter: the first half, and this rank's part of the sum goes where the caller wants it ---- */
-
-enum { SCATTER_STAGES = 2 };
-
-static taut_status enqueue_scatter(taut__reduction *red, size_t stage)
-{
-    taut__exchange *e = taut__exchange_of(red);
-    taut__range     mine = part_of(red, red->g->rank);
-    if (stage == CONTRIBUTE) {
-        TAUT_TRY(contribute(red));
-        return taut__group_exchange(red);
-    }
-    TAUT_TRY(taut__enqueue_admit(red, e->in, PARTS, e->admitted[PARTS], NULL));
-    TAUT_TRY(taut__enqueue_admit(red, e->out, PARTS, e->admitted[2], NULL));
-    TAUT_TRY(sum_floats(red, mine));
-    TAUT_TRY(red->lane->vectors->norm2(red->lane->place, red->call.tensor, e->acc, mine.first, mine.n, &e->ledger->sum,
-                                       &e->ledger->sum_flags));
-    return red->lane->vectors->convert(red->lane->place, e->part_to, red->operand->dtype, e->acc, TAUT_F32, mine.n);
-}
-
-static size_t scatter_stages(const taut__reduction *red) { return (void)red, SCATTER_STAGES; }
-
-const taut__exchange_way taut__exchange_scatter = {
-    .algorithm = TAUT_EXCHANGE_ALGORITHM("scatter", "all-to-all, sum"),
-    .slots = TAUT_SLOTS_PARTS,
-    .contributions = TAUT_EXCHANGE_RANKS,
-    .stages = scatter_stages,
-    .enqueue = enqueue_scatter,
 };

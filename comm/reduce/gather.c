@@ -25,9 +25,8 @@ static const char *const name[] = {[ENCODE] = "encode", [ADD] = "decode"};
 
 typedef struct gather {
     taut__pipeline pipe;
-    size_t         sub, slices;
-    size_t         encoded, finished; /* slices */
-    int32_t       *there;             /* outside the host, where slots are not: the codes of all of them */
+    size_t         sub;
+    int32_t       *there; /* outside the host, where slots are not: the codes of all of them */
 } gather;
 
 static gather *gather_of(const taut__reduction *red) { return red->work; }
@@ -167,16 +166,17 @@ static taut_status settle(taut__reduction *red, const taut__piece *p)
 static taut_status choose_encodes(taut__reduction *red)
 {
     gather *a = gather_of(red);
-    for (; a->encoded < a->slices && a->encoded < a->finished + a->pipe.slots && taut__pipeline_room(red);
-         a->encoded++) {
-        if (!taut__pipeline_open(red, a->encoded)) return TAUT_OK;
-        slot *t = slot_of(red, a->encoded);
+    for (; a->pipe.encoded < a->pipe.slices && a->pipe.encoded < a->pipe.finished + a->pipe.slots &&
+           taut__pipeline_room(red);
+         a->pipe.encoded++) {
+        if (!taut__pipeline_open(red, a->pipe.encoded)) return TAUT_OK;
+        slot *t = slot_of(red, a->pipe.encoded);
         for (int q = 0; q < red->g->size; q++)
             if (q != red->g->rank)
-                TAUT_TRY(taut__irecv(red->g, &t->in[q], q, red->job.tag + TAUT_TAG_FIRST, frame_of(red, a->encoded, q),
-                                     a->pipe.frame));
+                TAUT_TRY(taut__irecv(red->g, &t->in[q], q, red->job.tag + TAUT_TAG_FIRST,
+                                     frame_of(red, a->pipe.encoded, q), a->pipe.frame));
         t->added = 0;
-        taut__pipeline_add(red, (taut__piece){.what = ENCODE, .k = a->encoded});
+        taut__pipeline_add(red, (taut__piece){.what = ENCODE, .k = a->pipe.encoded});
     }
     return TAUT_OK;
 }
@@ -185,7 +185,7 @@ static taut_status choose_encodes(taut__reduction *red)
 static void choose_adds(taut__reduction *red, size_t encoded)
 {
     bool together = red->operand->dtype != TAUT_F32 && !codes(red);
-    for (size_t k = gather_of(red)->finished; k < encoded && taut__pipeline_room(red); k++) {
+    for (size_t k = taut__pipeline_of(red)->finished; k < encoded && taut__pipeline_room(red); k++) {
         slot *t = slot_of(red, k);
         int   to = t->added;
         while (to < red->g->size && taut__done(&t->in[to])) to++; /* mine is always done */
@@ -199,25 +199,17 @@ static void choose_adds(taut__reduction *red, size_t encoded)
 
 static taut_status choose(taut__reduction *red, bool *moved)
 {
-    size_t encoded = gather_of(red)->encoded;
+    size_t encoded = taut__pipeline_of(red)->encoded;
     (void)moved;
     TAUT_TRY(choose_encodes(red));
     choose_adds(red, encoded);
     return TAUT_OK;
 }
 
-static taut_status finish(taut__reduction *red, bool *moved, bool *over)
+static bool over(const taut__reduction *red, size_t k)
 {
-    gather *a = gather_of(red);
-    size_t  p = (size_t)red->g->size;
-    for (; a->finished < a->encoded; a->finished++) {
-        slot *t = slot_of(red, a->finished);
-        if (t->added < red->g->size || !taut__all_done(t->out, p)) break;
-        taut__pipeline_close(red, a->finished);
-        *moved = true;
-    }
-    *over = a->finished == a->slices;
-    return TAUT_OK;
+    const slot *t = slot_of(red, k);
+    return t->added == red->g->size && taut__all_done(t->out, (size_t)red->g->size);
 }
 
 static const taut__pipeline_ops ops = {.slot_bytes = sizeof(slot),
@@ -227,14 +219,13 @@ static const taut__pipeline_ops ops = {.slot_bytes = sizeof(slot),
                                        .work = work,
                                        .choose = choose,
                                        .settle = settle,
-                                       .finish = finish};
+                                       .over = over};
 
 static taut_status gather_prepare(taut__reduction *red)
 {
     size_t sub = slice_elems(red), slices = taut__ceil_div(red->call.n, sub);
     TAUT_TRY(taut__pipeline_prepare(red, &ops, sizeof(gather), slices, sub, SIZE_MAX));
     gather_of(red)->sub = sub;
-    gather_of(red)->slices = slices;
     if (taut__at_home(red) || !codes(red)) return TAUT_OK;
     return taut__placed_alloc(red, gather_of(red)->pipe.slots * sub * sizeof(int32_t), "codes", &gather_of(red)->there);
 }
@@ -243,12 +234,6 @@ static void gather_release(taut__reduction *red)
 {
     taut__placed_release(red, gather_of(red)->there);
     taut__pipeline_release(red);
-}
-
-static taut_status gather_begin(taut__reduction *red)
-{
-    gather_of(red)->encoded = gather_of(red)->finished = 0;
-    return TAUT_OK;
 }
 
 /* Frames come straight from their ranks. */
@@ -262,7 +247,7 @@ const taut__algorithm taut__gather = {
     .name = "gather",
     .help = "everybody's whole encoding to everybody: 1 step, p-1 times the encoded bytes per rank",
     .prepare = gather_prepare,
-    .begin = gather_begin,
+    .begin = taut__pipeline_begin,
     .advance = taut__pipeline_advance,
     .waiting_for = gather_waiting_for,
     .cancel = taut__pipeline_cancel,

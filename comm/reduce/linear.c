@@ -34,8 +34,8 @@ static taut_status linear_prepare(taut__reduction *red)
     if (!a) return taut__fail(TAUT_E_NOMEM, "%s: out of memory", red->job.name);
     TAUT_TRY(taut__placed_alloc(red, most * sizeof *a->factor, "factors", &a->factor));
     if (red->operand->dtype != TAUT_F32) TAUT_TRY(taut__placed_alloc(red, n * sizeof *a->mean, "a mean", &a->mean));
-    return taut__plain_sum_prepare(&a->plain, red->g, red->job.tag, TAUT_NUMBER_F32, most, 64,
-                                   red->ctx->set.c.slice_kib * (size_t)256, &red->slots, red->call.place);
+    return taut__plain_sum_prepare(&a->plain, red->g, red->job.tag, most, 64, red->ctx->set.c.slice_kib * (size_t)256,
+                                   &red->slots, red->call.place);
 }
 
 static taut_status linear_begin(taut__reduction *red)
@@ -61,8 +61,8 @@ static taut_status project(taut__reduction *red)
     double end = taut__now();
     red->record.encode_s += end - begin;
     taut__trace_span(red->ctx->trace, &red->job, "encode", begin, end, 4 * taut__factor_elems(red, a->round));
-    taut__plain_sum_begin(&linear_of(red)->plain, a->factor, taut__factor_elems(red, a->round), TAUT_BOTH,
-                          1.0f / (float)red->g->size);
+    taut__plain_sum_begin(&linear_of(red)->plain, TAUT_NUMBER_F32, a->factor, taut__factor_elems(red, a->round),
+                          TAUT_BOTH, 1.0f / (float)red->g->size);
     a->summing = true;
     a->sent_s = end;
     return TAUT_OK;

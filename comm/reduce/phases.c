@@ -316,22 +316,26 @@ taut_status taut__reduction_prepare(taut__reduction *red)
     return taut__context_slots(red->ctx, &red->slots);
 }
 
-taut_status taut__reduction_begin(taut__reduction *red, void *buf, int kind, taut__half halves, bool blocking)
+void taut__reduction_anew(taut__reduction *red, void *buf, int kind, taut__half halves)
 {
     const taut__operand *o = red->operand;
-    red->buf = buf;
-    red->kind = kind;
-    red->halves = halves;
-    red->blocking = blocking;
+    red->buf = buf, red->kind = kind, red->halves = halves, red->blocking = false;
     red->factor = kind == TAUT_MEAN && halves != TAUT_GATHER ? 1.0f / (float)red->ctx->all.size : 1.0f;
-    red->formed = red->looked = red->settled = false;
+    red->formed = red->looked = red->settled = red->calibrated = red->again = red->rotation.will = false;
+    red->watched = 0;
     red->record = (taut__record){.begin_s = taut__now()};
     red->calibration = (taut_calibration){0};
-    taut__rotate_begin(red);
     red->call.calibration = NULL;
     red->call.state = o->state;
     red->call.shared_seed = taut__seed(o->seed, o->calls);
     red->call.seed = taut__seed(red->call.shared_seed, (uint64_t)(uint32_t)red->ctx->all.rank + 1);
+}
+
+taut_status taut__reduction_begin(taut__reduction *red, void *buf, int kind, taut__half halves, bool blocking)
+{
+    taut__reduction_anew(red, buf, kind, halves);
+    red->blocking = blocking;
+    taut__rotate_begin(red);
     taut__agree_begin(red);
     red->watched = red->watcher->begin(red);
     return leave(red, BEGIN);

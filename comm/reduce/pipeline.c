@@ -20,6 +20,7 @@ taut_status taut__pipeline_prepare(taut__reduction *red, const taut__pipeline_op
     red->work = p;
     p->ops = ops;
     p->slots = slots;
+    p->slices = slices;
     p->slot = (char *)p + work_bytes;
     p->frame = taut__round_up(taut__frame_capacity(red->call.spec, red->call.tensor, elems), 64);
     taut__slots_need(&red->slots, ops->lay_out(red, p->slot, NULL), ops->requests(red), slots);
@@ -31,6 +32,12 @@ void taut__pipeline_release(taut__reduction *red)
 {
     taut__free(red->work);
     red->work = NULL;
+}
+
+taut_status taut__pipeline_begin(taut__reduction *red)
+{
+    taut__pipeline_of(red)->encoded = taut__pipeline_of(red)->finished = 0;
+    return TAUT_OK;
 }
 
 bool taut__pipeline_open(taut__reduction *red, size_t k)
@@ -45,7 +52,7 @@ bool taut__pipeline_open(taut__reduction *red, size_t k)
     return true;
 }
 
-void taut__pipeline_close(taut__reduction *red, size_t k)
+static void close_slot(taut__reduction *red, size_t k)
 {
     taut__request **r = requests_of(taut__pipeline_slot(red, k));
     taut__slots_give(&red->slots, *r);
@@ -152,7 +159,9 @@ taut_status taut__pipeline_advance(taut__reduction *red, bool *moved, bool *over
         if (!done(red, moved)) return TAUT_OK;
         TAUT_TRY(settle(red));
     }
-    return p->ops->finish(red, moved, over);
+    for (; p->finished < p->encoded && p->ops->over(red, p->finished); *moved = true) close_slot(red, p->finished++);
+    *over = p->finished == p->slices;
+    return TAUT_OK;
 }
 
 /* ---- frames ---- */

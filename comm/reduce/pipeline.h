@@ -28,14 +28,15 @@ typedef struct taut__pipeline_ops {
     size_t (*lay_out)(const taut__reduction *red, void *slot, void *memory);
     void (*work)(taut__reduction *red, taut__piece *p, float *scratch); /* any thread; pieces are independent */
     taut_status (*choose)(taut__reduction *red, bool *moved); /* pieces to do now, and messages; none is under way */
-    taut_status (*settle)(taut__reduction *red, const taut__piece *p);    /* done without error, and in the record */
-    taut_status (*finish)(taut__reduction *red, bool *moved, bool *over); /* slices that are over; over: all are */
+    taut_status (*settle)(taut__reduction *red, const taut__piece *p); /* done without error, and in the record */
+    bool (*over)(const taut__reduction *red, size_t k);                /* the first slice that is not finished is */
 } taut__pipeline_ops;
 
 typedef struct taut__pipeline {
     const taut__pipeline_ops *ops;
     size_t                    frame; /* capacity of one, rounded up, so that frames of one array are aligned */
-    size_t                    slots;
+    size_t                    slots, slices;
+    size_t                    encoded, finished; /* slices; the algorithm counts those encoded */
     size_t                    pieces;
     taut__batch               batch;   /* outside the host: the pieces, under way */
     double                    begin_s; /* of the pieces */
@@ -54,9 +55,9 @@ static inline void           *taut__pipeline_slot(const taut__reduction *red, si
 taut_status taut__pipeline_prepare(taut__reduction *red, const taut__pipeline_ops *ops, size_t work_bytes,
                                    size_t slices, size_t elems, size_t most);
 void        taut__pipeline_release(taut__reduction *red);
+taut_status taut__pipeline_begin(taut__reduction *red);
 bool        taut__pipeline_open(taut__reduction *red, size_t k); /* memory for slice k; false: none is left now */
-void        taut__pipeline_close(taut__reduction *red, size_t k);
-bool        taut__pipeline_room(const taut__reduction *red); /* for one more piece */
+bool        taut__pipeline_room(const taut__reduction *red);     /* for one more piece */
 void        taut__pipeline_add(taut__reduction *red, taut__piece p);
 taut_status taut__pipeline_advance(taut__reduction *red, bool *moved, bool *over); /* an algorithm's advance */
 void        taut__pipeline_cancel(taut__reduction *red);

@@ -181,5 +181,7 @@ taut_status taut__reduction_init(taut__reduction *red);
 taut_status taut__reduction_prepare(taut__reduction *red);
 void        taut__reduction_release(taut__reduction *red);
 taut_status taut__reduction_begin(taut__reduction *red, void *buf, int kind, taut__half halves, bool blocking);
+/* The first of that: of one that no engine steps, or nobody watches, all of it. */
+void taut__reduction_anew(taut__reduction *red, void *buf, int kind, taut__half halves);
 
 #endif

@@ -23,12 +23,6 @@ enum { OPEN, ADD, DECODE };
 static const char *const name[] = {[OPEN] = "encode", [ADD] = "reduce", [DECODE] = "decode"};
 enum { REQUESTS = 6 };
 
-typedef struct ring {
-    taut__pipeline pipe;
-    size_t         opened, finished; /* slices */
-} ring;
-
-static ring *ring_of(const taut__reduction *red) { return red->work; }
 static slot *slot_of(const taut__reduction *red, size_t k) { return taut__pipeline_slot(red, k); }
 static int   steps_of(const taut__reduction *red) { return red->g->size - 1; } /* of each half */
 static int   first_step(const taut__reduction *red) { return red->halves & TAUT_REDUCE ? 0 : steps_of(red); }
@@ -50,8 +44,8 @@ static size_t lay_out(const taut__reduction *red, void *dst, void *memory)
     t->in = taut__carve(&c, REQUESTS, sizeof *t->in);
     t->out = t->in ? t->in + 2 : NULL, t->pass = t->in ? t->in + 4 : NULL;
     for (int i = 0; i < 2; i++) {
-        t->arrived[i] = taut__carve(&c, 1, ring_of(red)->pipe.frame);
-        t->partial[i] = taut__carve(&c, 1, ring_of(red)->pipe.frame);
+        t->arrived[i] = taut__carve(&c, 1, taut__pipeline_of(red)->frame);
+        t->partial[i] = taut__carve(&c, 1, taut__pipeline_of(red)->frame);
     }
     return c.bytes;
 }
@@ -66,7 +60,7 @@ static taut_status receive(taut__reduction *red, size_t k, int step)
     int   from = taut__mod(red->g->rank - 1, red->g->size);
     if (step >= last_step(red) || taut__sub(&red->part, part_in(red, step), k).n == 0) return TAUT_OK;
     return taut__irecv(red->g, &t->in[step % 2], from, red->job.tag + tag_of(k), t->arrived[step % 2],
-                       ring_of(red)->pipe.frame);
+                       taut__pipeline_of(red)->frame);
 }
 
 static taut_status pass_on(taut__reduction *red, size_t k, taut__request *r, const uint8_t *frame, size_t bytes,
@@ -111,14 +105,14 @@ static taut_status open_slice(taut__reduction *red, slot *t, taut__range r, taut
 {
     uint8_t *frame = t->partial[p->from % 2];
     if (p->from == 0 && !taut__adds_codes(red)) {
-        taut__encode_x(red, r, frame, ring_of(red)->pipe.frame, scratch, &p->done);
+        taut__encode_x(red, r, frame, taut__pipeline_of(red)->frame, scratch, &p->done);
         return p->done.status;
     }
     TAUT_TRY(own(red, r, frame, p, scratch));
     if (p->from > 0) return finish_sum(red, t, r, p, scratch);
     return taut__placed_make(
         red, TAUT_OP_PACK, &(taut_piece){.call = taut__slice_call(red, r.first, r.n), .codes = taut__acc(red, scratch)},
-        frame, ring_of(red)->pipe.frame, &p->done.bytes, scratch);
+        frame, taut__pipeline_of(red)->frame, &p->done.bytes, scratch);
 }
 
 /* What arrived plus my x: a partial sum, or the sum. */
@@ -171,10 +165,10 @@ static taut_status settle(taut__reduction *red, const taut__piece *p)
 
 static taut_status choose_opens(taut__reduction *red)
 {
-    ring *a = ring_of(red);
-    for (; a->opened < red->part.slices && a->opened < a->finished + a->pipe.slots && taut__pipeline_room(red);
-         a->opened++) {
-        taut__piece p = {.what = OPEN, .k = a->opened, .from = first_step(red)};
+    taut__pipeline *a = taut__pipeline_of(red);
+    for (; a->encoded < red->part.slices && a->encoded < a->finished + a->slots && taut__pipeline_room(red);
+         a->encoded++) {
+        taut__piece p = {.what = OPEN, .k = a->encoded, .from = first_step(red)};
         if (!taut__pipeline_open(red, p.k)) return TAUT_OK;
         slot *t = slot_of(red, p.k);
         t->step = p.from;
@@ -214,7 +208,7 @@ static bool ready(const taut__reduction *red, const slot *t)
 /* opened: slices whose first frame has been made */
 static taut_status choose_ready(taut__reduction *red, size_t opened, bool *moved)
 {
-    for (size_t k = ring_of(red)->finished; k < opened && taut__pipeline_room(red); k++) {
+    for (size_t k = taut__pipeline_of(red)->finished; k < opened && taut__pipeline_room(red); k++) {
         if (!ready(red, slot_of(red, k))) continue;
         *moved = true;
         TAUT_TRY(choose_arrived(red, k));
@@ -226,28 +220,18 @@ static taut_status choose_ready(taut__reduction *red, size_t opened, bool *moved
 
 static taut_status choose(taut__reduction *red, bool *moved)
 {
-    ring  *a = ring_of(red);
-    size_t opened = a->opened;
+    taut__pipeline *a = taut__pipeline_of(red);
+    size_t          opened = a->encoded;
     TAUT_TRY(choose_opens(red));
     TAUT_TRY(choose_ready(red, opened, moved));
-    *moved |= a->opened > opened;
+    *moved |= a->encoded > opened;
     return TAUT_OK;
 }
 
-static bool slice_finished(const taut__reduction *red, const slot *t)
+static bool over(const taut__reduction *red, size_t k)
 {
+    const slot *t = slot_of(red, k);
     return t->step == last_step(red) && taut__all_done(t->in, REQUESTS);
-}
-
-static taut_status finish(taut__reduction *red, bool *moved, bool *over)
-{
-    ring *a = ring_of(red);
-    while (a->finished < a->opened && slice_finished(red, slot_of(red, a->finished))) {
-        taut__pipeline_close(red, a->finished++);
-        *moved = true;
-    }
-    *over = a->finished == red->part.slices;
-    return TAUT_OK;
 }
 
 static const taut__pipeline_ops ops = {.slot_bytes = sizeof(slot),
@@ -257,24 +241,18 @@ static const taut__pipeline_ops ops = {.slot_bytes = sizeof(slot),
                                        .work = work,
                                        .choose = choose,
                                        .settle = settle,
-                                       .finish = finish};
+                                       .over = over};
 
 static taut_status ring_prepare(taut__reduction *red)
 {
-    return taut__pipeline_prepare(red, &ops, sizeof(ring), red->part.slices, red->part.sub, TAUT_RING_TAGS);
-}
-
-static taut_status ring_begin(taut__reduction *red)
-{
-    ring_of(red)->opened = ring_of(red)->finished = 0;
-    return TAUT_OK;
+    return taut__pipeline_prepare(red, &ops, sizeof(taut__pipeline), red->part.slices, red->part.sub, TAUT_RING_TAGS);
 }
 
 /* What arrives in step k has come through k other ranks. */
 static int ring_waiting_for(const taut__reduction *red, int *hops)
 {
-    const ring *a = ring_of(red);
-    if (a->finished < a->opened) *hops += slot_of(red, a->finished)->step;
+    const taut__pipeline *a = taut__pipeline_of(red);
+    if (a->finished < a->encoded) *hops += slot_of(red, a->finished)->step;
     return taut__member(red->g, taut__mod(red->g->rank - 1, red->g->size));
 }
 
@@ -283,7 +261,7 @@ const taut__algorithm taut__ring = {
     .help = "partial sums to the next neighbour: 2(p-1) steps, 2(p-1)/p of the encoded bytes per rank",
     .cannot = taut__pipeline_cannot,
     .prepare = ring_prepare,
-    .begin = ring_begin,
+    .begin = taut__pipeline_begin,
     .advance = taut__pipeline_advance,
     .waiting_for = ring_waiting_for,
     .cancel = taut__pipeline_cancel,

@@ -27,8 +27,8 @@ static const char *const name[] = {[ENCODE] = "encode", [REDUCE] = "reduce", [DE
 
 typedef struct sra {
     taut__pipeline pipe;
-    size_t         encoded, reduced, posted, finished; /* slices */
-    int            next;                               /* contribution of slice `encoded` to encode, 1..p-1 */
+    size_t         reduced, posted; /* slices */
+    int            next;            /* contribution of slice pipe.encoded to encode, 1..p-1 */
 } sra;
 
 static sra        *sra_of(const taut__reduction *red) { return red->work; }
@@ -171,18 +171,18 @@ static taut_status open_slice(taut__reduction *red, size_t k)
 static taut_status choose_encodes(taut__reduction *red)
 {
     sra *s = sra_of(red);
-    while (s->encoded < red->part.slices && s->encoded < s->finished + s->pipe.slots) {
-        if (s->next == 0 && !taut__pipeline_open(red, s->encoded)) return TAUT_OK;
-        if (s->next == 0) TAUT_TRY(open_slice(red, s->encoded));
+    while (s->pipe.encoded < red->part.slices && s->pipe.encoded < s->pipe.finished + s->pipe.slots) {
+        if (s->next == 0 && !taut__pipeline_open(red, s->pipe.encoded)) return TAUT_OK;
+        if (s->next == 0) TAUT_TRY(open_slice(red, s->pipe.encoded));
         if (s->next == 0) s->next = 1;
         for (; s->next < red->g->size && red->halves & TAUT_REDUCE; s->next++) {
             int q = (red->g->rank + s->next) % red->g->size;
-            if (taut__sub(&red->part, q, s->encoded).n == 0) continue;
+            if (taut__sub(&red->part, q, s->pipe.encoded).n == 0) continue;
             if (!taut__pipeline_room(red)) return TAUT_OK;
-            taut__pipeline_add(red, (taut__piece){.what = ENCODE, .k = s->encoded, .from = q});
+            taut__pipeline_add(red, (taut__piece){.what = ENCODE, .k = s->pipe.encoded, .from = q});
         }
         s->next = 0;
-        s->encoded++;
+        s->pipe.encoded++;
     }
     return TAUT_OK;
 }
@@ -196,7 +196,7 @@ static bool arrived(const taut__reduction *red, size_t k)
 static void choose_reductions(taut__reduction *red)
 {
     sra   *s = sra_of(red);
-    size_t opened = s->encoded + (s->next > 0);
+    size_t opened = s->pipe.encoded + (s->next > 0);
     for (; s->reduced < opened && arrived(red, s->reduced); s->reduced++) {
         if (mine(red, s->reduced).n == 0) continue;
         if (!taut__pipeline_room(red)) return;
@@ -213,7 +213,7 @@ static bool here(const taut__reduction *red, size_t k, int q)
 static void choose_decodes(taut__reduction *red)
 {
     sra *s = sra_of(red);
-    for (size_t k = s->finished; k < s->encoded && red->halves & TAUT_GATHER; k++)
+    for (size_t k = s->pipe.finished; k < s->pipe.encoded && red->halves & TAUT_GATHER; k++)
         for (int i = 0; i < red->g->size; i++) {
             int   q = (red->g->rank + i) % red->g->size;
             slot *t = slot_of(red, k);
@@ -228,7 +228,7 @@ static void choose_decodes(taut__reduction *red)
 static taut_status post_sums(taut__reduction *red, bool *moved)
 {
     sra *s = sra_of(red);
-    while (s->posted < s->encoded && taut__all_done(slot_of(red, s->posted)->out1, (size_t)red->g->size)) {
+    while (s->posted < s->pipe.encoded && taut__all_done(slot_of(red, s->posted)->out1, (size_t)red->g->size)) {
         slot *t = slot_of(red, s->posted);
         for (int q = 0; q < red->g->size && red->halves & TAUT_GATHER; q++)
             if (q != red->g->rank && taut__sub(&red->part, q, s->posted).n > 0)
@@ -240,10 +240,11 @@ static taut_status post_sums(taut__reduction *red, bool *moved)
     return TAUT_OK;
 }
 
-static bool slice_finished(const taut__reduction *red, size_t k)
+static bool over(const taut__reduction *red, size_t k)
 {
     const slot *t = slot_of(red, k);
     size_t      p = (size_t)red->g->size;
+    if (k >= sra_of(red)->posted || k >= sra_of(red)->reduced) return false;
     if (!taut__all_done(t->out1, p) || !taut__all_done(t->out2, p)) return false;
     for (int q = 0; q < red->g->size && red->halves & TAUT_GATHER; q++)
         if (!t->decoded[q] && taut__sub(&red->part, q, k).n > 0) return false;
@@ -261,17 +262,6 @@ static taut_status choose(taut__reduction *red, bool *moved)
     return TAUT_OK;
 }
 
-static taut_status finish(taut__reduction *red, bool *moved, bool *over)
-{
-    sra *s = sra_of(red);
-    while (s->finished < s->posted && s->finished < s->reduced && slice_finished(red, s->finished)) {
-        taut__pipeline_close(red, s->finished++);
-        *moved = true;
-    }
-    *over = s->finished == red->part.slices;
-    return TAUT_OK;
-}
-
 static const taut__pipeline_ops ops = {.slot_bytes = sizeof(slot),
                                        .name = name,
                                        .requests = requests,
@@ -279,7 +269,7 @@ static const taut__pipeline_ops ops = {.slot_bytes = sizeof(slot),
                                        .work = work,
                                        .choose = choose,
                                        .settle = settle,
-                                       .finish = finish};
+                                       .over = over};
 
 static taut_status sra_prepare(taut__reduction *red)
 {
@@ -289,9 +279,9 @@ static taut_status sra_prepare(taut__reduction *red)
 static taut_status sra_begin(taut__reduction *red)
 {
     sra *s = sra_of(red);
-    s->encoded = s->reduced = s->posted = s->finished = 0;
+    s->reduced = s->posted = 0;
     s->next = 0;
-    return TAUT_OK;
+    return taut__pipeline_begin(red);
 }
 
 /* Contributions come straight from their ranks; whoever owes a sum may wait for the contribution of another one. */

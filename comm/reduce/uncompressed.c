@@ -19,14 +19,14 @@ static taut_status room_to_spread(const taut__reduction *red)
 }
 
 /* Invariant: whatever phase replaces the algorithm runs in the slots that the algorithm said it needs, one after the other, so this
- * is called after via->prepare, and only where a run can come here. */
+ * is called after via->prepare, and only where a run can come here. taut__native's own sum is this one. */
 taut_status taut__raw_prepare(taut__reduction *red, size_t slice)
 {
-    bool shared = taut__spec_caps(red->call.spec) & TAUT_CAP_GLOBAL_STATS;
+    bool wanted = red->via == &taut__native || taut__spec_caps(red->call.spec) & TAUT_CAP_GLOBAL_STATS;
     TAUT_TRY(room_to_spread(red));
-    if (!shared && red->g->size > 1 && !taut__spreads_raw(red)) return TAUT_OK;
-    return taut__plain_sum_prepare(&red->plain, red->g, red->job.tag, TAUT_NUMBER_F32, red->call.n, red->part.block,
-                                   slice, &red->slots, red->call.place);
+    if (!wanted && red->g->size > 1 && !taut__spreads_raw(red)) return TAUT_OK;
+    return taut__plain_sum_prepare(&red->plain, red->g, red->job.tag, red->call.n, red->part.block, slice, &red->slots,
+                                   red->call.place);
 }
 
 /* x moves to buf (16-bit layers: stays in the residual's memory) and nothing of it is left behind. */
@@ -44,7 +44,7 @@ static taut_status begin_raw(taut__reduction *red)
     bool spread = !direct && red->halves == TAUT_GATHER;
     if (spread) taut__result_load(red, 0, n, o->spread);
     else if (!direct) taut__tell_sample(red, (taut__range){0, n}, taut__form(red, 0, n));
-    taut__plain_sum_begin(&red->plain,
+    taut__plain_sum_begin(&red->plain, TAUT_NUMBER_F32,
                           direct   ? red->buf
                           : spread ? o->spread
                                    : o->feedback->r,

@@ -9,14 +9,14 @@
 #include "../../compressors/vec/vec.h"
 #include "../../compressors/vectors.h"
 
-static size_t bytes_of(const taut__plain_sum *r, size_t n) { return n * taut__number_bytes(r->kind); }
-static char  *at(const taut__plain_sum *r, size_t element) { return r->x + bytes_of(r, element); }
+static size_t bytes_of(size_t n) { return 4 * n; }
+static char  *at(const taut__plain_sum *r, size_t element) { return r->x + bytes_of(element); }
 
 /* In host memory: what rank q owns of slice k. */
 static char *part_at(const taut__plain_sum *r, int q, size_t k)
 {
     if (!r->space) return at(r, taut__sub(&r->part, q, k).first);
-    return r->stage + bytes_of(r, (k % TAUT_SLOTS * (size_t)r->g->size + (size_t)q) * r->part.sub);
+    return r->stage + bytes_of((k % TAUT_SLOTS * (size_t)r->g->size + (size_t)q) * r->part.sub);
 }
 /* All of a small sum. */
 static char *small_at(const taut__plain_sum *r) { return r->space ? r->stage : r->x; }
@@ -34,7 +34,7 @@ static size_t lay_out(const taut__plain_sum *r, taut__plain_sum_slot *s, void *m
     size_t       size = (size_t)r->g->size;
     taut__carver c = {memory, 0};
     s->out1 = taut__carve(&c, 4 * size, sizeof *s->out1);
-    s->in = taut__carve(&c, bytes_of(r, (size - 1) * sub), 1);
+    s->in = taut__carve(&c, bytes_of((size - 1) * sub), 1);
     return c.bytes;
 }
 
@@ -64,30 +64,29 @@ void taut__plain_sum_release(taut__plain_sum *r)
     r->space = NULL;
 }
 
-taut_status taut__plain_sum_prepare(taut__plain_sum *r, const taut__group *g, int tag, taut__number kind, size_t n,
-                                    size_t block, size_t slice, taut__slots *slots, taut_place place)
+taut_status taut__plain_sum_prepare(taut__plain_sum *r, const taut__group *g, int tag, size_t n, size_t block,
+                                    size_t slice, taut__slots *slots, taut_place place)
 {
     taut__plain_sum_release(r);
-    *r = (taut__plain_sum){
-        .g = g, .tag = tag, .kind = kind, .slots = slots, .block = block, .slice = slice, .most = SIZE_MAX};
+    *r = (taut__plain_sum){.g = g, .tag = tag, .slots = slots, .block = block, .slice = slice, .most = SIZE_MAX};
     taut__plain_sum_slot s;
     taut__partition      p = cut(r, n);
-    size_t               room = slots->bytes, head = lay_out(r, &s, NULL, 0), each = bytes_of(r, (size_t)g->size - 1);
+    size_t               room = slots->bytes, head = lay_out(r, &s, NULL, 0), each = bytes_of((size_t)g->size - 1);
     if (room > 0 && lay_out(r, &s, NULL, p.sub) > room) {
         r->most = room > head ? (room - head) / each / block * block : 0;
         r->most = taut__max(r->most, block);
         p = cut(r, n);
     }
-    r->small_room = taut__min(bytes_of(r, n), TAUT_RAW_DOUBLING);
+    r->small_room = taut__min(bytes_of(n), TAUT_RAW_DOUBLING);
     taut__slots_need(slots, r->small_room, 2, 1);
     taut__slots_need(slots, lay_out(r, &s, NULL, p.sub), 4 * (size_t)g->size, taut__min(p.slices, TAUT_SLOTS));
-    return prepare_stage(r, place, bytes_of(r, TAUT_SLOTS * (size_t)g->size * p.sub),
-                         taut__min(bytes_of(r, n), TAUT_RAW_HALVING));
+    return prepare_stage(r, place, bytes_of(TAUT_SLOTS * (size_t)g->size * p.sub),
+                         taut__min(bytes_of(n), TAUT_RAW_HALVING));
 }
 
 static taut__plain_sum_way way_of(const taut__plain_sum *r)
 {
-    size_t bytes = bytes_of(r, r->n);
+    size_t bytes = bytes_of(r->n);
     bool   power = taut__power_below(r->g->size) == r->g->size;
     if (r->halves != TAUT_BOTH) return TAUT_RAW_BY_SLICES;
     if (bytes <= r->small_room) return TAUT_RAW_BY_DOUBLING;
@@ -96,13 +95,12 @@ static taut__plain_sum_way way_of(const taut__plain_sum *r)
 
 static taut__combine combine_of(const taut__plain_sum *r)
 {
-    return r->kind == TAUT_NUMBER_F32   ? taut__combine_f32
-           : r->kind == TAUT_NUMBER_I32 ? taut__combine_i32
-                                        : taut__combine_mixed;
+    return r->kind == TAUT_NUMBER_F32 ? taut__combine_f32 : taut__combine_i32;
 }
 
-void taut__plain_sum_begin(taut__plain_sum *r, void *x, size_t n, taut__half halves, float factor)
+void taut__plain_sum_begin(taut__plain_sum *r, taut__number kind, void *x, size_t n, taut__half halves, float factor)
 {
+    r->kind = kind;
     r->x = x;
     r->n = n;
     r->halves = halves;
@@ -114,11 +112,10 @@ void taut__plain_sum_begin(taut__plain_sum *r, void *x, size_t n, taut__half hal
     r->scratch = r->slots->own; /* nothing else is under way there */
     r->way = way_of(r);
     if (r->way == TAUT_RAW_BY_DOUBLING)
-        taut__small_allreduce_begin(&r->doubling, r->g, r->tag, small_at(r), r->scratch, bytes_of(r, n), combine_of(r),
+        taut__small_allreduce_begin(&r->doubling, r->g, r->tag, small_at(r), r->scratch, bytes_of(n), combine_of(r),
                                     NULL);
     if (r->way == TAUT_RAW_BY_HALVING)
-        taut__halving_begin(&r->halving, r->g, r->tag, small_at(r), r->scratch, n, taut__number_bytes(r->kind),
-                            combine_of(r));
+        taut__halving_begin(&r->halving, r->g, r->tag, small_at(r), r->scratch, n, 4, combine_of(r));
 }
 
 static void multiply(taut__plain_sum *r, char *x, size_t n)
@@ -129,8 +126,7 @@ static void multiply(taut__plain_sum *r, char *x, size_t n)
 static void add(taut__plain_sum *r, char *x, const char *in, size_t n)
 {
     if (r->kind == TAUT_NUMBER_F32) taut__simd_get()->vec->add((float *)(void *)x, in, n);
-    else if (r->kind == TAUT_NUMBER_I32) taut__combine_i32(x, in, bytes_of(r, n), false, NULL);
-    else taut__combine_mixed(x, in, bytes_of(r, n), false, NULL);
+    else taut__combine_i32(x, in, bytes_of(n), false, NULL);
 }
 
 /* ---- copies between x and the stage ---- */
@@ -149,7 +145,7 @@ static taut_status copy_slice(taut__plain_sum *r, size_t k, bool leaves)
         taut__range part = taut__sub(&r->part, q, k);
         char       *x = at(r, part.first), *staged = part_at(r, q, k);
         if (part.n == 0 || (!all && q != r->g->rank)) continue;
-        TAUT_TRY(r->space->copy(r->place, leaves ? x : staged, leaves ? staged : x, bytes_of(r, part.n)));
+        TAUT_TRY(r->space->copy(r->place, leaves ? x : staged, leaves ? staged : x, bytes_of(part.n)));
     }
     r->slot[k % TAUT_SLOTS].leaving = leaves;
     return r->space ? r->space->event_record(r->slot[k % TAUT_SLOTS].copied, r->place) : TAUT_OK;
@@ -157,22 +153,22 @@ static taut_status copy_slice(taut__plain_sum *r, size_t k, bool leaves)
 
 static taut_status copy_small(taut__plain_sum *r, bool leaves)
 {
-    TAUT_TRY(r->space->copy(r->place, leaves ? r->x : r->stage, leaves ? r->stage : r->x, bytes_of(r, r->n)));
+    TAUT_TRY(r->space->copy(r->place, leaves ? r->x : r->stage, leaves ? r->stage : r->x, bytes_of(r->n)));
     return r->space->event_record(r->slot[0].copied, r->place);
 }
 
-static taut_status check(const taut__plain_sum *r, const taut__request *in, size_t n)
+static taut_status check(const taut__request *in, size_t n)
 {
-    if (in->got == bytes_of(r, n)) return TAUT_OK;
+    if (in->got == bytes_of(n)) return TAUT_OK;
     return taut__fail(TAUT_E_MISMATCH, "rank %d sent %zu bytes where %zu were expected", in->peer, in->got,
-                      bytes_of(r, n));
+                      bytes_of(n));
 }
 
 static taut__plain_sum_slot *slot_of(taut__plain_sum *r, size_t k) { return &r->slot[k % TAUT_SLOTS]; }
 
 static char *in_of(const taut__plain_sum *r, const taut__plain_sum_slot *s, int q)
 {
-    return s->in + bytes_of(r, (size_t)(q - (q > r->g->rank)) * r->part.sub);
+    return s->in + bytes_of((size_t)(q - (q > r->g->rank)) * r->part.sub);
 }
 
 /* Memory for slice k; false: none is left now. */
@@ -202,13 +198,13 @@ static taut_status start(taut__plain_sum *r, size_t k)
     taut__range           mine = taut__sub(&r->part, me, k);
     if (!(r->halves & TAUT_REDUCE)) return TAUT_OK;
     for (int q = 0; q < p && mine.n > 0; q++)
-        if (q != me) TAUT_TRY(taut__irecv(r->g, &s->in1[q], q, r->tag, in_of(r, s, q), bytes_of(r, mine.n)));
+        if (q != me) TAUT_TRY(taut__irecv(r->g, &s->in1[q], q, r->tag, in_of(r, s, q), bytes_of(mine.n)));
     for (int i = 1; i < p; i++) { /* every rank begins with another owner */
         int         q = (me + i) % p;
         taut__range to = taut__sub(&r->part, q, k);
         if (to.n == 0) continue;
-        TAUT_TRY(taut__isend(r->g, &s->out1[q], q, r->tag, part_at(r, q, k), bytes_of(r, to.n)));
-        r->sent += bytes_of(r, to.n);
+        TAUT_TRY(taut__isend(r->g, &s->out1[q], q, r->tag, part_at(r, q, k), bytes_of(to.n)));
+        r->sent += bytes_of(to.n);
     }
     return TAUT_OK;
 }
@@ -221,15 +217,15 @@ static taut_status reduce(taut__plain_sum *r, size_t k)
     if (mine.n == 0) return TAUT_OK;
     for (int q = 0; q < p && r->halves & TAUT_REDUCE; q++) {
         if (q == me) continue;
-        TAUT_TRY(check(r, &s->in1[q], mine.n));
+        TAUT_TRY(check(&s->in1[q], mine.n));
         add(r, part_at(r, me, k), in_of(r, s, q), mine.n);
     }
     multiply(r, part_at(r, me, k), mine.n);
     if (!(r->halves & TAUT_GATHER)) return TAUT_OK;
     for (int i = 1; i < p; i++) {
         int q = (me + i) % p;
-        TAUT_TRY(taut__isend(r->g, &s->out2[q], q, r->tag + 1, part_at(r, me, k), bytes_of(r, mine.n)));
-        r->sent += bytes_of(r, mine.n);
+        TAUT_TRY(taut__isend(r->g, &s->out2[q], q, r->tag + 1, part_at(r, me, k), bytes_of(mine.n)));
+        r->sent += bytes_of(mine.n);
     }
     return TAUT_OK;
 }
@@ -240,7 +236,7 @@ static taut_status post(taut__plain_sum *r, size_t k)
     for (int q = 0; q < r->g->size && r->halves & TAUT_GATHER; q++) {
         taut__range from = taut__sub(&r->part, q, k);
         if (q != r->g->rank && from.n > 0)
-            TAUT_TRY(taut__irecv(r->g, &s->in2[q], q, r->tag + 1, part_at(r, q, k), bytes_of(r, from.n)));
+            TAUT_TRY(taut__irecv(r->g, &s->in2[q], q, r->tag + 1, part_at(r, q, k), bytes_of(from.n)));
     }
     return TAUT_OK;
 }
@@ -250,7 +246,7 @@ static taut_status finish(taut__plain_sum *r, size_t k)
     taut__plain_sum_slot *s = slot_of(r, k);
     for (int q = 0; q < r->g->size && r->halves & TAUT_GATHER; q++) {
         taut__range from = taut__sub(&r->part, q, k);
-        if (q != r->g->rank && from.n > 0) TAUT_TRY(check(r, &s->in2[q], from.n));
+        if (q != r->g->rank && from.n > 0) TAUT_TRY(check(&s->in2[q], from.n));
     }
     return TAUT_OK;
 }

@@ -87,10 +87,10 @@ typedef struct taut__plain_sum {
 /* For sums of up to n numbers in parts of multiples of block. Says what it needs of slots, which are opened later and must
  * not serve anything else while a sum is under way; where they serve something already, slices are cut to fit: alike on all ranks, wherever
  * their numbers lie. place: of those, with a stream for copies. A failed one is released too. */
-taut_status taut__plain_sum_prepare(taut__plain_sum *r, const taut__group *g, int tag, taut__number kind, size_t n,
-                                    size_t block, size_t slice, taut__slots *slots, taut_place place);
+taut_status taut__plain_sum_prepare(taut__plain_sum *r, const taut__group *g, int tag, size_t n, size_t block,
+                                    size_t slice, taut__slots *slots, taut_place place);
 void        taut__plain_sum_release(taut__plain_sum *r); /* one that was never prepared is fine */
-void        taut__plain_sum_begin(taut__plain_sum *r, void *x, size_t n, taut__half halves, float factor);
+void taut__plain_sum_begin(taut__plain_sum *r, taut__number kind, void *x, size_t n, taut__half halves, float factor);
 taut_status taut__plain_sum_advance(taut__plain_sum *r, bool *moved, bool *done);
 void        taut__plain_sum_cancel(taut__plain_sum *r);
 int         taut__plain_sum_waiting_for(const taut__plain_sum *r, int *hops); /* as taut__small_allreduce_waiting_for */

@@ -9,7 +9,7 @@
 #define TAUT_EXCHANGE_H
 
 #include "../transport/transport.h"
-#include "step_sums.h"
+#include "../../compressors/sums/step_sums.h"
 
 /* acc = acc (+) in, or in (+) acc where in_first; `ctx` as given to begin. */
 typedef void (*taut__combine)(void *acc, const void *in, size_t bytes, bool in_first, const void *ctx);

@@ -90,11 +90,9 @@ static taut_status group_end(taut__data *data)
 static taut_status sum(taut__data *data, void *x, size_t n, taut__number kind, taut_place place)
 {
     nccl_data *d = of(data);
-    const int  type = kind == TAUT_NUMBER_F32   ? TAUT__NCCL_F32
-                      : kind == TAUT_NUMBER_F64 ? TAUT__NCCL_F64
-                                                : TAUT__NCCL_I32;
+    const int  type = kind == TAUT_NUMBER_F32 ? TAUT__NCCL_F32 : TAUT__NCCL_I32;
     TAUT_TRY(usable(d, place));
-    data->sent += 2 * n * taut__number_bytes(kind) * (uint64_t)(data->size - 1) / (uint64_t)data->size;
+    data->sent += 8 * n * (uint64_t)(data->size - 1) / (uint64_t)data->size;
     MINDED(d, "ncclAllReduce", d->n->all_reduce(x, x, n, type, TAUT__NCCL_SUM, d->comm, place.stream));
 }
 

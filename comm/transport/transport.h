@@ -24,8 +24,7 @@ typedef struct taut__request {
     struct taut__request *next;
 } taut__request;
 
-typedef enum taut__number { TAUT_NUMBER_F32, TAUT_NUMBER_F64, TAUT_NUMBER_I32 } taut__number;
-static inline size_t taut__number_bytes(taut__number k) { return k == TAUT_NUMBER_F64 ? 8 : 4; }
+typedef enum taut__number { TAUT_NUMBER_F32, TAUT_NUMBER_I32 } taut__number; /* of 4 bytes */
 
 /* What a rank tells others of its own accord; travels as is between ranks of one job. status: why it gave up, or TAUT_OK: a word, which
  * means what those make of it who send and hear it (core/absence.c). */

@@ -543,6 +543,22 @@ START_TEST(unsuited_codecs)
 }
 END_TEST
 
+static void read_report(char *text, size_t cap)
+{
+    taut__nccl_report();
+    FILE *f = fopen("build/preload_nccl_report.json", "r");
+    ck_assert(f != NULL);
+    text[fread(text, 1, cap - 1, f)] = 0;
+    fclose(f);
+}
+
+static long number_of(const char *text, const char *field)
+{
+    const char *at = strstr(text, field);
+    ck_assert_msg(at != NULL, "no %s in %.200s", field, text);
+    return atol(at + strlen(field));
+}
+
 /* The report has the fields of the MPI preload's. */
 START_TEST(report)
 {
@@ -550,15 +566,21 @@ START_TEST(report)
                                        "\"coded_calls\": 2",       "\"codec\": \"quant\"", "\"rel_err2\""};
     char                     text[8192] = "";
     run_program(3, sums);
-    taut__nccl_report();
-    FILE *f = fopen("build/preload_nccl_report.json", "r");
-    ck_assert(f != NULL);
-    ck_assert(fread(text, 1, sizeof text - 1, f) > 0);
-    fclose(f);
+    read_report(text, sizeof text);
     for (size_t i = 0; i < sizeof want / sizeof *want; i++)
         ck_assert_msg(strstr(text, want[i]) != NULL, "no %s in %.200s", want[i], text);
-    const char *sent = strstr(text, "\"bytes_sent\": ");
-    ck_assert(sent && atol(sent + 14) > 0);
+    ck_assert(number_of(text, "\"bytes_sent\": ") > 0);
+}
+END_TEST
+
+/* Uncompressed, a rank would have sent the others their parts, and no sum back. */
+START_TEST(report_scattered)
+{
+    enum { RANKS = 3 };
+    char text[8192];
+    run_program(RANKS, scattered);
+    read_report(text, sizeof text);
+    ck_assert_int_eq(number_of(text, "\"bytes_dense\": "), (RANKS - 1) * 4 * (long)PART);
 }
 END_TEST
 
@@ -580,6 +602,7 @@ int main(void)
     tcase_add_test(t, by_budget);
     tcase_add_loop_test(t, unsuited_codecs, 0, UNSUITED);
     tcase_add_test(t, report);
+    tcase_add_test(t, report_scattered);
     t = suite_case(s, "unblocking", 60);
     tcase_add_loop_test(t, all_unblocking, 0, 2);
     tcase_add_test(t, all_aborted);

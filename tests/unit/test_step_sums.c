@@ -1,5 +1,5 @@
 /* test_step_sums.c : what a step's exchange adds, kind by kind, and that all ranks hold the same bits. */
-#include "comm/sum/step_sums.h"
+#include "compressors/sums/step_sums.h"
 #include "../support/suite.h"
 #include <math.h>
 #include <stdlib.h>

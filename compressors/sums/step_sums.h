@@ -24,7 +24,7 @@
 #ifndef TAUT_STEP_SUMS_H
 #define TAUT_STEP_SUMS_H
 
-#include "../base/base.h"
+#include "../../comm/base/base.h"
 
 typedef enum taut__as {
     TAUT_AS_DOUBLE,

@@ -1,7 +1,7 @@
 /* step_sums.c : see step_sums.h. Nothing here but arithmetic that IEEE 754 defines, so that all machines make the same bits of the same numbers. */
 #include "step_sums.h"
-#include "../../compressors/dispatch.h"
-#include "../../compressors/vec/vec.h"
+#include "../dispatch.h"
+#include "../vec/vec.h"
 #include <math.h>
 #include <string.h>
 #include <xxhash.h>

@@ -1,5 +1,5 @@
 /* candidates.c : the table of specs that plans choose from. */
-#include "../../compressors/grid/grid.h"
+#include "grid/grid.h"
 #include "candidates.h"
 #include <string.h>
 

@@ -9,7 +9,7 @@
 #ifndef TAUT_LOWRANK_H
 #define TAUT_LOWRANK_H
 
-#include "../base/base.h"
+#include "../../comm/base/base.h"
 
 enum { TAUT_BASIS_MOST = 32 }; /* ranks */
 

@@ -1,5 +1,5 @@
-/* shared.c : see observe.h. */
-#include "observe.h"
+/* grid_shared.c : see grid_shared.h. */
+#include "grid_shared.h"
 #include <math.h>
 #include <string.h>
 

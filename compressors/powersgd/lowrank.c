@@ -1,6 +1,6 @@
 /* lowrank.c : P = orth(X Q), Q = X^T P; the eigenvalues of Q^T Q are the squared singular values of P^T X (Rayleigh-Ritz). */
 #include "lowrank.h"
-#include "../../compressors/powersgd/powersgd_math.h"
+#include "powersgd_math.h"
 #include <math.h>
 #include <stdlib.h>
 

@@ -3,7 +3,7 @@
 #ifndef TAUT_CANDIDATES_H
 #define TAUT_CANDIDATES_H
 
-#include "../../compressors/codec.h"
+#include "codec.h"
 
 enum { /* families, as bits */
        TAUT_FAMILY_HALF = 1,
