@@ -353,7 +353,7 @@ fuzz-targets: $(FUZZ_BIN)
 # ---- the sanitized tier of `make check`: what reads foreign bytes, in MODE=asan, of no more of the library than it needs ----
 SANITIZED     := $(BUILD)/sanitized/test_fuzz_frames $(if $(filter found,$(HAVE_ZSTD)),$(patsubst %,$(BUILD)/sanitized/%,test_fuzz_shard \
                    test_fuzz_plan_data test_fuzz_foreign_data test_fuzz_import_data test_damage_texts_data))
-SANITIZED_OBJ := $(filter $(BUILD)/compressors/% $(BUILD)/comm/base/% $(BUILD)/comm/sum/step_sums.o $(BUILD)/scheduler/budget.o $(BUILD)/scheduler/time_model.o,$(LIB_OBJ)) $(BUILD)/tests/support/codec_case.o
+SANITIZED_OBJ := $(filter $(BUILD)/compressors/% $(BUILD)/comm/base/% $(BUILD)/scheduler/budget.o $(BUILD)/scheduler/time_model.o,$(LIB_OBJ)) $(BUILD)/tests/support/codec_case.o
 # it runs where it is built: no kernels that this processor would not run, where it says what it has
 SANITIZED_OBJ := $(filter-out $(if $(wildcard /proc/cpuinfo),$(if $(shell grep -m 1 avx512f /proc/cpuinfo),,%_avx512.o %_avx512vbmi2.o)),$(SANITIZED_OBJ))
 SANITIZED_OBJ := $(filter-out $(foreach d,export loader sampler select,$(BUILD)/compressors/dataset/$(d)/%),$(SANITIZED_OBJ)) # which read nothing foreign

@@ -4,7 +4,7 @@
  * byte, so that what is damaged has the length of a vector.
  * A message of another length than the vector is told by words that differ. Whatever values it says, who sends them on and who takes that have the
  * same ones, bit by bit. max_len=512 */
-#include "comm/sum/step_sums.h"
+#include "compressors/sums/step_sums.h"
 #include "fuzz.h"
 
 enum { STEP_RUNS = 10, STEP_VALUES = 24, STEP_ALL = STEP_RUNS * STEP_VALUES, STEP_SEED = 7 };
