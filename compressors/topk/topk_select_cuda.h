@@ -264,7 +264,7 @@ static __global__ void __launch_bounds__(THREADS, 3)
     TAUT_SHARED(unsigned long long, packed, TAUT__CUDA_TILE);
     TAUT_SHARED(unsigned long long, shared, 1);
     static_assert(SEGMENTS == TAUT_WARP, "a lane per segment");
-    uint64_t              u = (uint64_t)blockIdx.x * each, end = taut__min(u + each, batch.units), unit, next_unit;
+    uint64_t              u = (uint64_t)blockIdx.x * each, end = taut__min(u + each, batch.units), unit, next_unit = 0;
     float4                x[STEPS], next[STEPS];
     const taut__cuda_job *j = taut_job_of(batch, u, &unit), *next_j = NULL;
     if (p.choosing_of[job_number(batch, j)].floor) load_tile(batch, j, unit, x);

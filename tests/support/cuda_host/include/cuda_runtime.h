@@ -214,7 +214,8 @@ CUDA_HOST_ATOMIC(unsigned long long)
 static inline void __threadfence()
 {
     static int order;
-    __atomic_fetch_add(&order, 1, __ATOMIC_ACQ_REL);
+    int        seen = 0;
+    __atomic_compare_exchange_n(&order, &seen, 0, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
 }
 #else
 static inline void __threadfence() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
