@@ -1,13 +1,12 @@
 /* grid_cuda.cu : the grid codec, code `packed`, on a GPU: a block of threads per chunk of 65536 elements. Same bytes, codes and
  * floats as grid_portable.c.
  *
- * Encoding. Rounds of 32 blocks of 64 elements, four in each warp: quantize, store the error, find class and bits; a scan gives
- * every block its place in the chunk's bit string; the bodies are ORed into a window of shared memory, whose whole words leave
- * for a slot of scratch. There are as many slots as blocks of threads, so they stay in L2. Chunks are taken by ticket, in
- * order, and each learns where it begins in the payload by looking back at those before it (decoupled look-back: Merrill and
- * Garland 2016), then moves from its slot to its place.
- * Decoding. One thread walks the chunk's bit string, since a block begins where the one before ends, and notes where; then all
- * warps decode blocks. */
+ * Encoding (grid_cuda_encode.h). Elements are voted into bit planes, then a lane has a block each; whole words leave for a slot of
+ * scratch. There are as many slots as blocks of threads, so they stay in L2. Chunks are taken by ticket, in order, and each learns where it
+ * begins in the payload by looking back at those before it (decoupled look-back: Merrill and Garland 2016), then moves from its slot to its
+ * place. Sums still pass a round of 32 blocks at a time (grid_cuda_chunk.h).
+ * Decoding (grid_cuda_decode.h). One lane walks over a chunk's bit string in shared memory, since a body begins where the one before ends,
+ * and the other warps decode what it has passed. */
 #include "grid_cuda_decode.h"
 #include "grid_cuda_encode.h"
 

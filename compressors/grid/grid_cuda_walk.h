@@ -1,5 +1,5 @@
 /* grid_cuda_walk.h : through a chunk of code packed on a GPU without decoding it: classes of its blocks, and how long each body is. By
- * one thread. */
+ * one thread; and the classes by all threads. */
 #ifndef TAUT_GRID_CUDA_WALK_H
 #define TAUT_GRID_CUDA_WALK_H
 
@@ -67,6 +67,62 @@ static __device__ inline uint32_t body_bits(const uint8_t *src, const uint8_t *e
     }
     for (; left; left--) pos += 5 + grid_low(grid_bits_at(src, end, pos), 5);
     return (uint32_t)(pos + non_zero - begin);
+}
+
+/* ---- by all threads of a decoder ---- */
+
+enum {
+    D_WARPS = 4, /* of which the first one walks over bodies */
+    D_THREADS = D_WARPS * TAUT_WARP,
+    CLASS_NIBBLES = 8, /* per thread: GRID_CHUNK_BLOCKS are the most that there can be */
+};
+
+/* One thread's nibbles: what they are, from the first one's state on. */
+struct nibble_walk {
+    bool                                counted; /* false: the nibble before was RUN */
+    __device__ __forceinline__ uint32_t blocks_of(uint32_t v)
+    {
+        uint32_t n = !counted ? v + GRID_RUN_MIN : v == GRID_RUN ? 0 : 1;
+        counted = !counted || v != GRID_RUN;
+        return n;
+    }
+};
+
+/* Classes of a chunk into cls[0..blocks); bytes of its bodies, or -1: malformed. All D_THREADS threads. */
+static __device__ inline int64_t spread_classes(const uint8_t *end, uint32_t bytes, uint32_t blocks, uint8_t *cls)
+{
+    TAUT_SHARED(uint32_t, word, D_THREADS);
+    TAUT_SHARED(uint32_t, sums, D_WARPS);
+    TAUT_SHARED(uint32_t, used, 1);
+    uint32_t t = threadIdx.x, mine = 0, w = 0;
+    for (uint32_t c = 0; c < 4; c++)
+        if (4 * t + c < bytes) w |= (uint32_t)end[-1 - (int32_t)(4 * t + c)] << 8 * c;
+    word[t] = w;
+    if (t == 0) used[0] = 0;
+    for (uint32_t i = t; i < GRID_CHUNK_BLOCKS / 4; i += D_THREADS) ((uint32_t *)cls)[i] = 0;
+    __syncthreads();
+    /* A run begins with the first, third, ... of nibbles RUN in a row; words of nothing else change no parity. */
+    uint32_t k = t;
+    while (k > 0 && word[k - 1] == 0xffffffffu) k--;
+    nibble_walk walk = {k == 0 || __clz((int)~word[k - 1]) / 4 % 2 == 0}, first = walk;
+    TAUT_ROLLED
+    for (uint32_t c = 0; c < CLASS_NIBBLES; c++) mine += walk.blocks_of(w >> 4 * c & 15);
+    uint32_t at = taut_warp_scan(mine) - mine;
+    if (TAUT_LANE == 31) sums[t / TAUT_WARP] = at + mine;
+    __syncthreads();
+    for (uint32_t p = 0; p < t / TAUT_WARP; p++) at += sums[p];
+    walk = first;
+    TAUT_ROLLED
+    for (uint32_t c = 0; c < CLASS_NIBBLES && at < blocks; c++) {
+        uint32_t v = w >> 4 * c & 15;
+        bool     zeros = !walk.counted;
+        uint32_t n = walk.blocks_of(v);
+        if (n == 1 && !zeros) cls[at] = (uint8_t)v;
+        at += n;
+        if (at == blocks) used[0] = t * CLASS_NIBBLES + c + 1;
+    }
+    __syncthreads();
+    return used[0] ? (int64_t)bytes - (used[0] + 1) / 2 : -1;
 }
 
 #endif
