@@ -19,6 +19,12 @@ __global__ void reverse_in_block(const unsigned *in, unsigned *out)
     out[i] = tile[THREADS - 1 - threadIdx.x];
 }
 
+__global__ void words(const unsigned *in, unsigned *out) /* bytes 3, 0 and 2, a byte of i, and a sum in its bounds */
+{
+    unsigned i = blockIdx.x * blockDim.x + threadIdx.x, v = in[i] * 0x9e3779b9u;
+    out[i] = __byte_perm(v, i, 0x4203) ^ (unsigned)__viaddmin_s32_relu((int)v, 5, 1000);
+}
+
 /* An inclusive sum over a warp, by shuffles, then over the block. */
 __global__ void scan_block(const unsigned *in, unsigned *out)
 {
@@ -243,7 +249,13 @@ static void close_bench(bench *b)
 
 typedef unsigned expected(const bench *b, unsigned i);
 static unsigned  same_expected(const bench *b, unsigned i) { return b->host[i]; }
-static unsigned  reverse_expected(const bench *b, unsigned i)
+static unsigned  words_expected(const bench *b, unsigned i)
+{
+    unsigned v = b->host[i] * 0x9e3779b9u, bytes = v >> 24 | (v & 0xff) << 8 | (v & 0xff0000) | (i & 0xff) << 24;
+    int      sum = (int)(v + 5);
+    return bytes ^ (unsigned)(sum < 0 ? 0 : sum > 1000 ? 1000 : sum);
+}
+static unsigned reverse_expected(const bench *b, unsigned i)
 {
     return b->host[i / THREADS * THREADS + THREADS - 1 - i % THREADS];
 }
@@ -376,6 +388,7 @@ static const sample right[] = {
     {"reverse_in_block", PLAIN(reverse_in_block), reverse_expected},
     {"scan_block", PLAIN(scan_block), scan_expected},
     {"halves", PLAIN(halves), halves_expected},
+    {"words", PLAIN(words), words_expected},
     {"chained", run_chained, chained_expected},
     {"dynamic_copy", run_dynamic, dynamic_expected},
     {"graph", run_graph, scan_expected},
