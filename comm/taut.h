@@ -315,7 +315,7 @@ typedef struct taut_comm_stats {
     double   comm_s;    /* seconds during which at least one collective was under way */
     double   exposed_s; /* seconds that the caller spent waiting */
     double   plan_s;    /* seconds spent on measuring and planning */
-    /* of bytes_sent: what measuring the link took, when the communicator was created; since 0.1 */
+    /* of bytes_sent: what measuring the link took, at the end of the first step with a layer to plan for; since 0.1 */
     uint64_t bytes_probes;
     double   rel_err2_low, rel_err2_high;               /* the interval of rel_err2 */
     double   rel_err2_metric_low, rel_err2_metric_high; /* of rel_err2_metric, which is what the budget is about */

@@ -34,10 +34,10 @@ typedef struct bench_job {
     int    rank, ranks;
     float *x,
         *buf; /* this rank's input of the largest size; the buffer that is reduced, or what came of it on a device */
-    bench_place *at;       /* NULL: the buffer is on the host */
-    double      *chunk[2]; /* BENCH_CHUNK doubles each */
-    double       own_ms;   /* of this rank's last taut_allreduce */
-    double      *ms[3];    /* native, allreduce, allreduce and step end; BENCH_REPEAT_MAX each */
+    bench_place *at;     /* NULL: the buffer is on the host */
+    double      *exact;  /* the sum of all ranks' x, on rank 0 */
+    double       own_ms; /* of this rank's last taut_allreduce */
+    double      *ms[3];  /* native, allreduce, allreduce and step end; BENCH_REPEAT_MAX each */
     size_t       printed;
     json_t      *results;
 } bench_job;

@@ -23,15 +23,19 @@ enum {
     WARM_STEPS = 60,
     WARM_MOST = 300,
     WARM_LEAST = 30,
+    WARM_PLAN = 4, /* its first plan is in force */
     WARM_FIXED = 3,
     ROUNDS_MIN = 5,
     ROUNDS_SLOW = 3,
+    ROUNDS_CRAWL = 1,
     NAME = 64,
     SIZES = 64
 };
 static const double QUICK_S = 2; /* where WARM_STEPS take less, auto goes on for so long, or WARM_MOST steps */
 static const double WARM_S =
     20; /* beyond, WARM_LEAST steps of auto, one of a fixed setting, and ROUNDS_SLOW rounds must do */
+static const double CRAWL_S =
+    120; /* beyond, what auto had, WARM_PLAN steps at least, and ROUNDS_CRAWL rounds; the heading says so */
 static const double LITTLE_OVER = 1.02; /* errors of single steps scatter */
 
 typedef struct setting {
@@ -50,6 +54,7 @@ typedef struct table { /* one size */
     setting setting[SETTINGS]; /* the first is auto, the second MPI_Allreduce */
     double  budget;
     size_t  rounds, rounds_max;
+    int     warm; /* steps of auto before them */
     double  regret[TIMES];
     size_t  best; /* of the fixed settings, all rounds */
 } table;
@@ -60,6 +65,13 @@ static int once(bench_job *j, table *t, setting *s, double *ms, double *step_ms)
     bench_native_once(j, t->bytes / 4, ms);
     *step_ms = *ms;
     return CLI_OK;
+}
+
+/* Does auto, after k steps that took so many seconds, need more of them? */
+static bool warms(int k, double took)
+{
+    int least = took < CRAWL_S ? WARM_LEAST : WARM_PLAN;
+    return k < least || (k < WARM_STEPS && took < WARM_S) || (k < WARM_MOST && took < QUICK_S);
 }
 
 static int add(bench_job *j, table *t, const char *codec, bool native)
@@ -77,8 +89,8 @@ static int add(bench_job *j, table *t, const char *codec, bool native)
     for (int k = 1; go && rc == CLI_OK; k++) {
         rc = once(j, t, s, &ms[0], &ms[1]);
         double took = cli_now() - begin;
-        go = automatic ? k < WARM_LEAST || (k < WARM_STEPS && took < WARM_S) || (k < WARM_MOST && took < QUICK_S)
-                       : k < WARM_FIXED && took < WARM_S / 20;
+        go = automatic ? warms(k, took) : k < WARM_FIXED && took < WARM_S / 20;
+        if (automatic) t->warm = k;
         MPI_Bcast(&go, 1, MPI_INT, 0, MPI_COMM_WORLD);
     }
     return rc;
@@ -135,8 +147,9 @@ static int run_rounds(bench_job *j, table *t)
             rc = once(j, t, s, &s->ms[t->rounds], &s->step_ms[t->rounds]);
         }
         t->rounds++;
-        size_t least = cli_now() - begin < WARM_S ? ROUNDS_MIN : ROUNDS_SLOW;
-        go = t->rounds < t->rounds_max && (t->rounds < least || cli_now() - begin < j->seconds);
+        double took = cli_now() - begin;
+        size_t least = took < WARM_S ? ROUNDS_MIN : took < CRAWL_S ? ROUNDS_SLOW : ROUNDS_CRAWL;
+        go = t->rounds < t->rounds_max && (t->rounds < least || took < j->seconds);
         MPI_Bcast(&go, 1, MPI_INT, 0, MPI_COMM_WORLD);
     }
     return rc;
@@ -215,8 +228,12 @@ static int compare(table *t)
 static void print_size(bench_job *j, const table *t)
 {
     const setting *a = &t->setting[0], *best = &t->setting[t->best];
-    printf("\n%zu bytes, %d ranks, %zu rounds, budget %.3e; ms: median of the slowest rank\n", t->bytes, j->ranks,
-           t->rounds, t->budget);
+    printf("\n%zu bytes, %d ranks, %zu rounds after %d steps of auto%s, budget %.3e; ms: median of the slowest rank\n",
+           t->bytes, j->ranks, t->rounds, t->warm,
+           (t->rounds < ROUNDS_SLOW && t->rounds < t->rounds_max) || t->warm < WARM_LEAST
+               ? " (no more, since they take long)"
+               : "",
+           t->budget);
     for (size_t i = 0; i < t->n; i++) {
         const setting *s = &t->setting[i];
         printf("  %-34s %10.3f %10.3f with step end  rel_err2 %9.3e %s\n", s->codec, s->median_ms, s->median_step_ms,

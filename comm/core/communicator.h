@@ -138,7 +138,7 @@ struct taut_comm {
     bool            unsuited; /* some layer's shape did not suit the codec of all */
     taut__loads     loads;
     taut__handshake handshake;
-    bool            opened; /* codec=auto has probed */
+    bool            plans; /* a layer is automatic: the planner is asked at the end of steps */
     taut__bucket  **bucket;
     size_t          buckets;
     double         *control;   /* step_end: its values, and what is sent of them */

@@ -195,7 +195,7 @@ static taut_status list_runs(taut_comm *comm, parcel *p)
         return taut__fail(TAUT_E_NOMEM, "out of memory for the statistics of %zu layers", comm->layers);
     if (most > comm->run_n) comm->run_n = most + most / 8;
     p->layers = count_values(comm), p->automatic = count_automatic(comm);
-    if (comm->autom) comm->hooks->contribute(comm->autom, NULL, &p->plan);
+    if (comm->plans) comm->hooks->contribute(comm->autom, NULL, &p->plan);
     p->extra = p->plan.exact + p->plan.shorts + p->plan.codes;
     comm->run[n++] = (taut__run){TAUT_AS_CODE, (uint32_t)p->layers};
     comm->run[n++] = (taut__run){TAUT_AS_DOUBLE, (uint32_t)p->plan.exact};
@@ -284,7 +284,7 @@ static taut_status collect(taut_comm *comm, parcel *p)
     TAUT_TRY(prepare(comm, p));
     double *v = p->sums.values, *least, *sampled;
     for (size_t i = 0; i < comm->layers; i++) v += fill(comm->layer[i], v);
-    if (comm->autom) {
+    if (comm->plans) {
         taut__planned_before(comm);
         comm->hooks->contribute(comm->autom, v, &p->plan);
     }
@@ -308,7 +308,7 @@ taut_status taut__step_exchange(taut_comm *comm)
 {
     parcel p = {0};
     TAUT_TRY(collect(comm, &p));
-    if (comm->autom) {
+    if (comm->plans) {
         taut__planned_after(comm);
         taut_status s = comm->hooks->on_step_end(comm->autom, comm->steps, p.sums.values + p.layers, p.extra);
         if (s == TAUT_OK) s = taut__planned_apply(comm);

@@ -12,12 +12,11 @@ static taut_status wait_all(taut_comm *comm)
     return TAUT_OK;
 }
 
-/* All ranks are here for the first time: probes may talk to them. */
-static taut_status open_auto(taut_comm *comm)
+/* All ranks are here: the planner may talk to them. It has nothing to do before there is a layer to plan for. */
+static taut_status meet(taut_comm *comm)
 {
-    if (comm->opened || !comm->autom) return TAUT_OK;
-    comm->opened = true;
-    return taut__engine_tell(&comm->ctx.engine, comm->hooks->open(comm->autom));
+    for (size_t i = 0; comm->autom && i < comm->layers; i++) comm->plans |= comm->layer[i]->automatic;
+    return comm->plans ? taut__engine_tell(&comm->ctx.engine, comm->hooks->meet(comm->autom)) : TAUT_OK;
 }
 
 static taut_status end_step(taut_comm *comm)
@@ -25,7 +24,7 @@ static taut_status end_step(taut_comm *comm)
     TAUT_TRY(taut__handshake_begin(comm));
     TAUT_TRY(wait_all(comm));
     TAUT_TRY(taut__handshake_wait(comm));
-    TAUT_TRY(open_auto(comm));
+    TAUT_TRY(meet(comm));
     TAUT_TRY(taut__step_exchange(comm));
     return taut__engine_tell(&comm->ctx.engine, taut__context_arena(&comm->ctx));
 }

@@ -19,8 +19,7 @@ static const double CAREFUL =
     0.01;                          /* rel: below, start uncompressed; 8 bits make 0.00015 to 0.00017 on the GPT trace */
 static const double COARSE = 0.15; /* from there on 4 bits, which make 0.04, and less than half of it at first */
 static const double SKETCHES = 0.01; /* of bytes at 2 bits per element: looks at low rank, a layer at a time */
-static const double SHARE = 0.003;  /* of the run's time that measuring and planning may take before they become rare */
-static const double CROWD_S = 0.01; /* of codec work, all ranks at the same moment */
+static const double SHARE = 0.003; /* of the run's time that measuring and planning may take before they become rare */
 
 /* ---- creation ---- */
 
@@ -63,60 +62,6 @@ static void destroy(taut__auto *a)
     taut__free(a);
 }
 
-/* How much slower codecs are while all ranks are at it: the mean over ranks. */
-static taut_status probe_crowd(taut__auto *a)
-{
-    double together = 0;
-    TAUT_TRY(taut__context_sum(a->planning->ctx, &together, 1)); /* all are here */
-    TAUT_TRY(taut__observer_crowd(a->observer, CROWD_S, &a->crowd));
-    TAUT_TRY(taut__context_sum(a->planning->ctx, &a->crowd, 1));
-    a->crowd /= a->ranks;
-    taut__observer_slow_down(a->observer, a->crowd);
-    return TAUT_OK;
-}
-
-/* Again: the first time may have been an unusual moment. Codec work since the last plan says that it was less; not that it was more, since inside
- * a collective codecs share the processor with the messages, which are priced too. Where there was none, as at the start, if there
- * is time for it. */
-static void look_at_crowd(taut__auto *a)
-{
-    double now = taut__arms_crowd(a), start = taut__now();
-    if (now > 0) a->crowd = fmin(a->crowd, now);
-    else if (a->can && taut__observer_crowd(a->observer, CROWD_S, &now) == TAUT_OK) a->crowd = (a->crowd + now) / 2;
-    a->busy_s += taut__now() - start;
-}
-
-/* Of many ranks some speak for all: a thousand that measure at the same time would measure each other. */
-static taut_status probe_codecs(taut__auto *a)
-{
-    enum { MOST = 8 };
-    int    every = (a->ranks + MOST - 1) / MOST, measuring = (a->ranks + every - 1) / every;
-    bool   mine = a->planning->ctx->all.rank % every == 0;
-    size_t n;
-    TAUT_TRY(mine ? taut__observer_probe(a->observer) : taut__observer_assume(a->observer));
-    double *seconds = taut__observer_speeds(a->observer, &n);
-    if (!mine) memset(seconds, 0, n * sizeof *seconds);
-    TAUT_TRY(taut__context_sum(a->planning->ctx, seconds, n));
-    for (size_t i = 0; i < n; i++) seconds[i] /= measuring;
-    return probe_crowd(a);
-}
-
-/* Codec speeds, averaged over ranks, and the link. */
-static taut_status probe(taut__auto *a)
-{
-    double start = taut__now();
-    a->link = (taut__refine){.line = a->assumed, .best = INFINITY};
-    a->crowd = 1;
-    if (taut__auto_clockless(a)) return taut__observer_assume(a->observer);
-    TAUT_TRY(probe_codecs(a));
-    TAUT_TRY(taut__link_probe(a->planning, &a->link));
-    a->probe_s = taut__now() - start;
-    taut__log(TAUT_LOG_INFO, "sched",
-              "probe: %.1f us per hop, %.3f GB/s, codecs %.2f times slower together than alone, %.1f ms",
-              1e6 * a->link.line.alpha, 1e-9 / a->link.line.beta, a->crowd, 1e3 * a->probe_s);
-    return TAUT_OK;
-}
-
 static taut_status create(taut__planning *planning, const taut__settings *set, taut__auto **self)
 {
     taut__auto *a;
@@ -132,6 +77,7 @@ static taut_status create(taut__planning *planning, const taut__settings *set, t
     taut__guard_init(&a->guard);
     taut__arms_reset(a);
     a->all_norms = -1;
+    a->crowd = 1;
     a->created_s = taut__now();
     s = read_settings(a, set);
     a->plan_at = a->start_step > 0 ? a->start_step - 1 : 0;
@@ -295,7 +241,7 @@ static void contribute(taut__auto *a, double *v, taut__contribution *n)
     bool   plan = a->step >= a->plan_at;
     double own = v && !taut__auto_clockless(a) ? a->busy_s - SHARE * (taut__now() - a->created_s) : -1;
     if (!v) measure(a);
-    if (!v && plan && !taut__auto_clockless(a)) look_at_crowd(a);
+    if (!v && plan && !taut__auto_clockless(a)) taut__probe_again(a);
     *n = (taut__contribution){.exact = a->check_hash ? V_HASH : 0};
     if (v && a->check_hash) put_hash(a, v);
     if (v) v += n->exact, *v++ = own;
@@ -439,7 +385,7 @@ static taut_status end_step(taut__auto *a, double *v)
     if (changed) taut__auto_plan_early(a, "a layer's scale came or went");
     TAUT_TRY(taut__auto_guard(a));
     if (taut__auto_norms_changed(a)) taut__auto_changed(a, "gradient norms changed");
-    if (a->step + 1 == taut__max(a->start_step, 1) && a->plans == 0) TAUT_TRY(taut__auto_start(a));
+    if (taut__auto_starts(a)) TAUT_TRY(taut__auto_start(a));
     if (due) TAUT_TRY(plan(a, v));
     else TAUT_TRY(taut__arms_switch(a, arm));
     want_bases(a);
@@ -469,7 +415,7 @@ static void stats(const taut__auto *a, taut_comm_stats *s)
 
 static const taut__plan_hooks hooks = {
     .create = create,
-    .open = probe,
+    .meet = taut__probe,
     .destroy = destroy,
     .on_register = on_register,
     .on_exclude = on_exclude,

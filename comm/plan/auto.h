@@ -20,9 +20,10 @@ typedef struct taut__plan_hooks {
     taut_status (*create)(taut__planning *planning, const taut__settings *settings, taut__auto **self);
     void (*destroy)(taut__auto *self);
 
-    /* Once, at the end of the first step, before contribute: all ranks are here, so probes may talk to them (create may
-     * not: one thread creates the ranks of taut_comm_create_threads one after the other). */
-    taut_status (*open)(taut__auto *self);
+    /* At the end of a step, before contribute: all ranks are here, so probes may talk to them (create may not: one thread creates the ranks of
+     * taut_comm_create_threads one after the other). This, contribute and on_step_end are called from the first step on that ends with a layer to
+     * plan for, which ranks have compared by then. */
+    taut_status (*meet)(taut__auto *self);
 
     /* A layer without a spec of its own, not fused, in order of registration. */
     taut_status (*on_register)(taut__auto *self, taut__planned *layer);

@@ -12,6 +12,14 @@
 /* ---- auto_link.c ---- times exchanges of a few bytes and of many over all ranks. Collective; same line on all ranks. */
 taut_status taut__link_probe(taut__planning *planning, taut__refine *r);
 
+/* ---- auto_probe.c ---- before a step's exchange, with all ranks: the link at first; codecs, which take longer, as soon as something is decided by
+ * what they take. Whether they are is agreed. */
+taut_status taut__probe(taut__auto *a);
+/* Again, before a plan: the first time may have been an unusual moment. Codec work since the last plan says that it was less; not that it was more, since inside
+ * a collective codecs share the processor with the messages, which are priced too. Where there was none, as at the start, if there
+ * is time for it. */
+void taut__probe_again(taut__auto *a);
+
 typedef struct taut__layer_plan { /* one layer */
     taut__planned *layer;
     bool           out;     /* excluded after registration */
@@ -96,6 +104,8 @@ struct taut__auto {
     size_t      sketch_turn;                /* the layer whose low rank is looked at next, */
     double      sketch_bytes;               /* as soon as these suffice */
     bool        stale;                      /* gradients have changed since the plan was made */
+    bool        linked, priced;             /* the link has been probed, or taken as given; what codecs take, too */
+    uint64_t    priced_at;                  /* in which step */
     bool        can;                        /* measuring is within its share of the time, agreed */
     bool        check_hash;                 /* a plan was adopted at the end of the last step */
     bool        loaded;                     /* a checkpoint was, since then: layers are yet to be given their scales */
@@ -123,7 +133,8 @@ void        taut__auto_rehash(taut__auto *a);
 
 /* auto_plan.c */
 taut_status taut__auto_plan(taut__auto *a, const double *sums);
-/* Before the first plan: layers that gain by it go to the starter, which is the reference of a like: budget, or safe. */
+/* Before the first plan: layers that gain by it go to the starter, which is the reference of a like: budget, or safe. Does this step end so? */
+bool        taut__auto_starts(const taut__auto *a);
 taut_status taut__auto_start(taut__auto *a);
 
 /* auto_guard.c */

@@ -69,12 +69,18 @@ static bool in_a_hurry(const taut__auto *a, const taut__link *link)
     return a->objective == TAUT_OBJECTIVE_BYTES || sum > long_s;
 }
 
+bool taut__auto_starts(const taut__auto *a)
+{
+    taut__demand demand = taut__auto_demand(a);
+    return a->step + 1 == taut__max(a->start_step, 1) && a->plans == 0 &&
+           !(taut__spec_codec(&a->starter)->caps & TAUT_CAP_LOSSLESS) && in_a_hurry(a, &demand.link);
+}
+
 taut_status taut__auto_start(taut__auto *a)
 {
     const double gain = 1.5; /* predicted */
     taut__demand demand = taut__auto_demand(a);
     char         text[TAUT_SPEC_TEXT];
-    if (taut__spec_codec(&a->starter)->caps & TAUT_CAP_LOSSLESS || !in_a_hurry(a, &demand.link)) return TAUT_OK;
     taut__spec_print(&a->starter, text, sizeof text);
     for (size_t l = 0; l < a->layers; l++) {
         taut__work coded;
