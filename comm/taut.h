@@ -127,12 +127,13 @@ typedef struct taut_config {
     uint32_t slice_kib;  /* pipelining unit of float32, KiB, 64..65536; default 1024 */
     uint32_t bucket_kib; /* fusion bucket of small layers, KiB, 64..262144; default 4096 */
     uint32_t
-                small_elems; /* layers of fewer elements, and 1-D ones, travel fused: uncompressed, or by a plan in 8 bits and more; default 1024 */
-    uint32_t    replan_steps; /* steps between plans of codec=auto; default 50 */
-    uint32_t    audit_steps;  /* ignored: every step is measured */
-    uint32_t    start_step;   /* uncompressed steps before codec=auto may compress; default 1 (it measures them) */
-    float       momentum;     /* of feedback=momentum, [0,1); default 0.9 */
-    const char *dropped; /* feedback residuals of a step that is dropped (taut_step_drop): "clear" (default) empties
+             small_elems; /* layers of fewer elements, and 1-D ones, travel fused: uncompressed, or by a plan in 8 bits and more; default 1024 */
+    uint32_t replan_steps; /* steps between plans of codec=auto; default 50 */
+    uint32_t audit_steps;  /* ignored: every step is measured */
+    /* uncompressed steps before codec=auto may compress; default 0: none with objective "bytes", else 1 (it measures them) */
+    uint32_t    start_step;
+    float       momentum; /* of feedback=momentum, [0,1); default 0.9 */
+    const char *dropped;  /* feedback residuals of a step that is dropped (taut_step_drop): "clear" (default) empties
                               them; "restore" puts back what they were before it, for one more float per parameter */
     const char *link; /* what codec=auto plans for: "measure" (default), or a bandwidth as in "1gbit", "100mbit". Then
                               no clock decides anything: communicators that reduce the same data (replicas of a

@@ -60,18 +60,31 @@ taut_status taut__planned_apply(taut_comm *comm)
     return TAUT_OK;
 }
 
-/* Before the layer is one of the communicator's. */
-taut_status taut__planned_join(taut_layer *l)
+static void forget(taut_layer *l)
+{
+    taut__engine_hold(&l->comm->ctx.engine);
+    l->comm->hooks->on_forget(l->comm->autom, &l->planned);
+    taut__engine_release(&l->comm->ctx.engine);
+}
+
+static taut_status join(taut_layer *l)
 {
     taut_comm *comm = l->comm;
-    if (!comm->autom) return TAUT_OK;
     taut__engine_hold(&comm->ctx.engine); /* its arrays grow; jobs of other layers read them to form their input */
     init(l);
     taut_status s = comm->hooks->on_register(comm->autom, &l->planned);
+    bool        adopts = s == TAUT_OK && l->planned.adopts;
+    l->planned.adopts = false;
     if (s == TAUT_OK && (s = apply(l)) != TAUT_OK) comm->hooks->on_forget(comm->autom, &l->planned);
     taut__engine_release(&comm->ctx.engine);
+    if (s != TAUT_OK || !adopts) return s;
+    s = taut__layer_use(l, &l->planned.spec); /* memory: with the first collective, which says where it lies */
+    if (s != TAUT_OK) forget(l);
     return s;
 }
+
+/* Before the layer is one of the communicator's. */
+taut_status taut__planned_join(taut_layer *l) { return l->comm->autom ? join(l) : TAUT_OK; }
 
 void taut__planned_leave(taut_layer *l)
 {

@@ -121,6 +121,7 @@ static taut_status add(taut__auto *a, taut__planned *layer)
     a->offers = NULL; /* they are of fewer layers, and so is what stood on them */
     a->arms.there = false;
     if (a->plans > 0) a->plan_at = a->step + 1; /* a newcomer: measured in the coming step */
+    taut__auto_begin(a, a->layers - 1);
     return taut__observer_arm(a->observer, a->layers - 1, 0, false);
 }
 

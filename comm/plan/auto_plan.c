@@ -50,6 +50,14 @@ taut_status taut__auto_plan(taut__auto *a, const double *sums)
     return drop_stale(a, sums);
 }
 
+void taut__auto_begin(taut__auto *a, size_t l)
+{
+    bool lossy = !(taut__spec_codec(&a->starter)->caps & TAUT_CAP_LOSSLESS);
+    if (a->objective == TAUT_OBJECTIVE_BYTES && a->start_step == 0 && a->plans == 0 && lossy &&
+        taut__observer_starter_suits(a->observer, l))
+        taut__planned_adopt(a->layer_plans[l].layer, &a->starter);
+}
+
 /* Predicted seconds of layer l's collective, uncompressed. */
 static double dense_seconds(const taut__auto *a, size_t l, const taut__link *link)
 {

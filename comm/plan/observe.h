@@ -96,7 +96,9 @@ double     *taut__observer_speeds(taut__observer *o, size_t *n);
 taut_status taut__observer_crowd(taut__observer *o, double seconds, double *factor);
 void        taut__observer_slow_down(taut__observer *o, double factor); /* all are priced so many times as slow */
 
-/* What layer l would take under the starter, at most; false where that does not suit the layer, or the algorithm. */
+/* Does the starter suit layer l, and the algorithm? */
+bool taut__observer_starter_suits(const taut__observer *o, size_t l);
+/* What layer l would take under the starter, at most; false where that does not suit. */
 bool taut__observer_starter_work(const taut__observer *o, size_t l, taut__work *w);
 
 /* Everything is relative to the looks, so that a step whose gradients are larger than those of the looks leaves no trace. */

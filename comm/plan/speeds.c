@@ -191,13 +191,18 @@ taut_status taut__observer_crowd(taut__observer *o, double seconds, double *fact
 
 void taut__observer_slow_down(taut__observer *o, double factor) { o->slow = factor; }
 
+bool taut__observer_starter_suits(const taut__observer *o, size_t index)
+{
+    const taut__observed *l = &o->layer[index];
+    return !l->careful && taut__spec_suits(&o->starter, l->tensor) == TAUT_OK &&
+           taut__algorithm_carries(o->set, &o->starter);
+}
+
 bool taut__observer_starter_work(const taut__observer *o, size_t index, taut__work *w)
 {
     const taut__observed *l = &o->layer[index];
     taut__measured        m = {0};
-    if (l->careful || taut__spec_suits(&o->starter, l->tensor) != TAUT_OK ||
-        !taut__algorithm_carries(o->set, &o->starter))
-        return false;
+    if (!taut__observer_starter_suits(o, index)) return false;
     m.bytes = (double)taut__spec_capacity(&o->starter, l->tensor, l->tensor->elems) + TAUT_FRAME_HEADER;
     taut__price_codec(o, &o->starter, (double)l->tensor->elems, &m);
     *w = taut__work_of(&o->starter, l->tensor, o->ranks, &m);

@@ -276,7 +276,7 @@ static const char *const difference[][3] = {{"TAUT_CODEC", "quant:bits=4", "grid
                                             {"TAUT_SMALL_ELEMS", "1024", "10"},
                                             {"TAUT_REPLAN_STEPS", "50", "3"},
                                             {"TAUT_AUDIT_STEPS", "50", "5"},
-                                            {"TAUT_START_STEP", "1", "9"},
+                                            {"TAUT_START_STEP", "0", "9"},
                                             {"TAUT_MOMENTUM", "0.9", "0.5"},
                                             {"TAUT_DROPPED", "clear", "restore"},
                                             {"TAUT_LINK", "measure", "1gbit"}};

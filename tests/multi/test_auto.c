@@ -179,6 +179,30 @@ START_TEST(meets_a_number)
 }
 END_TEST
 
+/* Where bytes are all that counts, there is nothing to learn from a step without a codec; unless it was asked for, or no codec is safe enough. */
+START_TEST(compresses_the_first_step)
+{
+    static const struct {
+        const char *budget, *objective;
+        uint32_t    start_step;
+        bool        lossy;
+    } cases[] = {{"rel=0.4", "bytes", 0, true},
+                 {"like:quant:bits=4", "bytes", 0, true},
+                 {"rel=0.4", "bytes", 1, false},
+                 {"rel=0.001", "bytes", 0, false},
+                 {"rel=0.4", "time", 0, false}};
+    r = plain(3, cases[_i].budget);
+    r.cfg.objective = cases[_i].objective;
+    r.cfg.start_step = cases[_i].start_step;
+    r.cfg.link = "100mbit";
+    r.steps = 1;
+    r.from = 0;
+    go();
+    ck_assert((r.error > 1e-4 * r.norm2) == cases[_i].lossy);
+    ck_assert((r.comm.bytes_sent < r.comm.bytes_dense / 3) == cases[_i].lossy);
+}
+END_TEST
+
 START_TEST(meets_what_a_codec_would_do)
 {
     r = plain(2, "like:quant:bits=4");
@@ -280,6 +304,7 @@ int main(void)
     TCase *t = suite_case(s, "auto", 120);
     setvbuf(stdout, NULL, _IOLBF, 0);
     tcase_add_loop_test(t, meets_a_number, 0, 3);
+    tcase_add_loop_test(t, compresses_the_first_step, 0, 5);
     tcase_add_test(t, meets_what_a_codec_would_do);
     tcase_add_test(t, says_none_in_shared_memory);
     tcase_add_test(t, says_none_under_a_tight_budget);
