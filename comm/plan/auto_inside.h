@@ -135,7 +135,7 @@ void        taut__auto_rehash(taut__auto *a);
 taut_status taut__auto_plan(taut__auto *a, const double *sums);
 /* Before the first plan: layers that gain by it go to the starter, which is the reference of a like: budget, or safe. With bytes as the objective
  * a layer begins with it when it is registered, since no clock has to be asked whether it pays. */
-void        taut__auto_begin(taut__auto *a, size_t l);
+void taut__auto_begin(taut__auto *a, size_t l);
 /* Does this step end with a start? */
 bool        taut__auto_starts(const taut__auto *a);
 taut_status taut__auto_start(taut__auto *a);

@@ -29,6 +29,13 @@ double taut__grid_centre(const double *stats, const double *weight, size_t layer
     return exp2(lo);
 }
 
+/* The rung that errs by rel; its step is not above `most`, which errs by more. */
+static taut__rung rung_of(const double *stats, double rel, double most)
+{
+    double step = (double)taut__grid_estimate_step(stats, rel * stats[GRID_STAT_NORM2], DEAD);
+    return (taut__rung){rel, step > 0 ? fmin(step, most) : most};
+}
+
 size_t taut__grid_ladder(const double *stats, double weight, double centre, double per_octave, double coarsest,
                          size_t n, taut__rung *rung)
 {
@@ -39,7 +46,8 @@ size_t taut__grid_ladder(const double *stats, double weight, double centre, doub
         double step = centre * exp2(((double)i - (double)middle) / per_octave),
                rel = error_at(stats, weight, step) / norm2;
         if (rel < finest) continue;
-        rung[made++] = (taut__rung){fmin(rel, coarsest), step / sqrt(weight)};
+        rung[made++] =
+            rel < coarsest ? (taut__rung){rel, step / sqrt(weight)} : rung_of(stats, coarsest, step / sqrt(weight));
         if (rel >= coarsest) break;
     }
     return made;
