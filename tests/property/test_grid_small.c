@@ -2,6 +2,7 @@
 #include "compressors/dispatch.h"
 #include "compressors/grid/grid.h"
 #include "compressors/grid/grid_chunk.h"
+#include "compressors/grid/grid_ladder.h"
 #include "compressors/grid/grid_rans.h"
 #include "tests/support/codec_case.h"
 #include "../support/suite.h"
@@ -181,6 +182,37 @@ START_TEST(levels_agree_on_mixtures)
 }
 END_TEST
 
+/* Every rung errs by what it says, the last one, which is cut at the coarsest, too: its step is that of this error, not a coarser one. */
+START_TEST(rungs_err_by_what_they_say)
+{
+    enum { N = 60000, RUNGS = 13 };
+    const double dead = 0.65, coarsest = 0.7;
+    float       *x = new_floats(N);
+    for (int tail = 0; tail < 4; tail++) {
+        double     stats[GRID_STATS] = {0};
+        taut__rung rung[RUNGS];
+        codec_case k;
+        fill_normal(x, N, 1, 5);
+        for (int t = 0; t < tail; t++)
+            for (size_t i = 0; i < N; i++) x[i] *= (float)(taut__mix64(i + (size_t)(7 * t)) % 1000) * 1e-3f * x[i];
+        case_open(&k, "grid", 1, N);
+        ck_assert(taut__op_collect_stats(k.codec, &k.call, x, stats) == TAUT_OK);
+        double norm2 = stats[GRID_STAT_NORM2], weight = 1;
+        double centre = taut__grid_centre(stats, &weight, 1, 0.3 * norm2);
+        size_t n = taut__grid_ladder(stats, weight, centre, 2, coarsest, RUNGS, rung);
+        ck_assert_uint_ge(n, 3);
+        ck_assert_double_eq_tol(rung[n - 1].rel, coarsest, 1e-12); /* it is there, or nothing is shown */
+        for (size_t i = 0; i < n; i++) {
+            double rel = taut__grid_estimate_error(stats, rung[i].step, dead) / norm2;
+            ck_assert_msg(rel > 0.97 * rung[i].rel && rel < 1.01 * rung[i].rel, "tail %d, rung %zu: %g, says %g", tail,
+                          i, rel, rung[i].rel);
+        }
+        case_close(&k);
+    }
+    free(x);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("grid_small");
@@ -189,5 +221,6 @@ int main(void)
     tcase_add_test(t, short_chunks_take_little_more_than_long_ones);
     tcase_add_test(t, estimates_hold_for_small_layers);
     tcase_add_test(t, levels_agree_on_mixtures);
+    tcase_add_test(t, rungs_err_by_what_they_say);
     return suite_run(s);
 }
